@@ -1,0 +1,1 @@
+"""Frozen values and ports that every layer above shares. Holds no behaviour with effects."""

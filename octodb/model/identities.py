@@ -1,0 +1,61 @@
+"""Who a node is: roles, authorization modes, ids and the row ids a node may hand out. Pure values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+__all__ = [
+    "ADMIN_ID",
+    "FORMAT_NUMBER",
+    "AuthMode",
+    "Identity",
+    "NodeRecord",
+    "Role",
+    "row_id_range",
+]
+
+# The format of the meta tables. A file of a later format is refused, one of an earlier is upgraded.
+FORMAT_NUMBER: Final = 1
+# User 1 is the administrators', node 1 the first primary (contract.md §5).
+ADMIN_ID: Final = 1
+
+
+class Role(StrEnum):
+    PRIMARY = "primary"
+    SECONDARY = "secondary"
+
+
+class AuthMode(StrEnum):
+    """Who must be authorized before a device gets data (contract.md §2)."""
+
+    NONE = "none"
+    NODE = "node"
+    USER = "user"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The ids of this node. All 0 and not ready until a primary has authorized it."""
+
+    node_id: int = 0
+    user_id: int = 0
+    ready: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRecord:
+    """What a primary knows of one node. ``last_nonce``: newest transaction of it that has a verdict."""
+
+    node_id: int
+    user_id: int
+    node_type: Role
+    public_key: bytes
+    last_nonce: int = 0
+    revoked: bool = False
+
+
+def row_id_range(node_id: int) -> tuple[int, int]:
+    """First and last row id that node ``node_id`` may hand out: ``node_id << 32 | sequence``."""
+    return (node_id << 32) | 1, (node_id << 32) | 0xFFFFFFFF

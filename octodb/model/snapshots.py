@@ -1,0 +1,35 @@
+"""A frozen state of the primary as one device may see it: schema, then rows in chunks (design.md §6)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["SnapshotHeader", "SnapshotRows", "SnapshotTail"]
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotHeader:
+    """``tables``: CREATE TABLE texts in order. ``chain_all`` and ``chain_user`` are the running hashes at ``seq``."""
+
+    seq: int
+    epoch: bytes
+    chain_all: bytes
+    chain_user: bytes
+    schema_seq: int
+    tables: tuple[str, ...]
+    rows_total: int
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotRows:
+    table: str
+    columns: tuple[str, ...]
+    rows: list[list[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotTail:
+    """Indexes, views and triggers, which are made when the rows are in."""
+
+    schema: tuple[str, ...]

@@ -1,0 +1,1 @@
+"""Pure text: tokens, statement kinds, INSERT defaults, DDL facts. Never touches SQLite."""

@@ -1,0 +1,1 @@
+"""Tests of octodb.model, one file per source file."""
