@@ -1,0 +1,1 @@
+"""The log of accepted transactions (TxnLog), embedded in the primary's own database."""

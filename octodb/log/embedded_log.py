@@ -1,0 +1,254 @@
+"""The embedded log: entries and data in one SQLite file, committed together (design.md §4.4, §5).
+
+Owns the order of transactions on a single primary and the verdict on each. Runs in the caller's thread, on a
+connection of its own; never talks to a device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import apsw
+
+from octodb.errors import ProtocolError
+from octodb.model.entries import AppendOutcome, CommittedBatch, LogEntry, Outcome
+from octodb.model.identities import ADMIN_ID, row_id_range
+from octodb.model.owners import EVERYBODY
+from octodb.model.transactions import (
+    CHAIN_START,
+    Body,
+    Rejection,
+    body_hash,
+    chain_hash,
+    decode_body,
+)
+from octodb.sql.tokens import fold_name
+from octodb.storage.apply import Applier, Refused
+from octodb.storage.changesets import touched_tables
+from octodb.storage.meta import LogTables, Meta, NodeTable
+from octodb.storage.shapes import Shapes, schema_version
+
+__all__ = ["AdminAppender", "EmbeddedLog", "PushRequest", "PushedBody"]
+
+
+@dataclass(frozen=True, slots=True)
+class PushedBody:
+    nonce: int
+    hash: bytes
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PushRequest:
+    """Transactions of one node in order. ``confirmed_nonce``: verdicts up to it are stored on the device."""
+
+    node_id: int
+    user_id: int
+    transactions: list[PushedBody]
+
+
+class AdminAppender:
+    """Appends a primary's own transaction, inside the write transaction of the connection that made it."""
+
+    def __init__(self, db: apsw.Connection, clock: Callable[[], float]) -> None:
+        self._db = db
+        self._tables = LogTables(db)
+        self._clock = clock
+
+    def append_admin(self, parts: dict[int | str, bytes]) -> int:
+        """One entry with a part for each owner. Head and running hashes are read under the write lock."""
+        seq = self._tables.head() + 1
+        now = self._clock()
+        for owner, body in parts.items():
+            previous = self._tables.chain(owner)
+            digest = body_hash(body)
+            chain = chain_hash(CHAIN_START if previous is None else previous[1], seq, digest)
+            self._tables.append(LogEntry(seq, owner, ADMIN_ID, None, digest, chain, body), now)
+        return seq
+
+    def retract_admin(self, seq: int) -> None:
+        self._tables.remove(seq)
+
+
+class EmbeddedLog:
+    """Judges pushed transactions in group commits and reads entries back, on the engine's connection."""
+
+    def __init__(self, db: apsw.Connection, clock: Callable[[], float]) -> None:
+        self._db = db
+        self._control = db.cursor()  # one for all savepoints: making a cursor costs as much as the statement
+        self._clock = clock
+        self._tables = LogTables(db)
+        self._nodes = NodeTable(db)
+        self._meta = Meta(db)
+        self._applier = Applier(db, Shapes.read(db), row_id_range(ADMIN_ID), self._displace)
+        self._lossy: dict[str, int] = self._meta.schema_changes()
+
+    # --- appending -----------------------------------------------------------------------------------
+
+    def append(self, requests: list[PushRequest]) -> tuple[list[Outcome], CommittedBatch]:
+        """Judge every transaction and commit them all with one fsync.
+
+        Any error but a refusal (disk full, IO, busy) abandons the whole batch without verdicts and is raised: devices
+        send again (design.md §4.5).
+        """
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            self._refresh()
+            batch = _Batch(self._tables, self._nodes)
+            outcomes = [self._append_request(request, batch) for request in requests]
+            batch.store_nonces()
+            for table, row_id in self._applier.deleted_ids.items():
+                self._meta.keep_row_id(table, row_id)
+            self._applier.deleted_ids.clear()
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
+        return outcomes, CommittedBatch(batch.base, batch.head, batch.entries)
+
+    def _append_request(self, request: PushRequest, batch: _Batch) -> Outcome:
+        outcomes: list[AppendOutcome] = []
+        for pushed in request.transactions:
+            outcome = self._append_one(request, pushed, batch)
+            outcomes.append(outcome)
+            if outcome.kind in {"fork", "gap", "corrupt"}:
+                break
+        return Outcome(request.node_id, outcomes)
+
+    def _append_one(self, request: PushRequest, pushed: PushedBody, batch: _Batch) -> AppendOutcome:
+        """nonce = last + 1: judge it. Not above last: the stored verdict again, if it is the same body."""
+        last = batch.last_nonce(request.node_id)
+        if pushed.nonce > last + 1:
+            return AppendOutcome(pushed.nonce, "gap")
+        if body_hash(pushed.body) != pushed.hash:
+            return AppendOutcome(pushed.nonce, "corrupt")
+        if pushed.nonce <= last:
+            return self._known(request.node_id, pushed)
+        batch.set_last_nonce(request.node_id, pushed.nonce)
+        rejection = self._judge(request.user_id, pushed.body)
+        if rejection is not None:
+            self._tables.refuse(request.node_id, pushed.nonce, pushed.hash, rejection)
+            return AppendOutcome(pushed.nonce, "rejected", rejection=rejection)
+        seq = batch.add(request.user_id, request.node_id, pushed.nonce, pushed.hash, pushed.body, self._clock())
+        return AppendOutcome(pushed.nonce, "accepted", seq)
+
+    def _known(self, node_id: int, pushed: PushedBody) -> AppendOutcome:
+        verdict = self._tables.verdict(node_id, pushed.nonce)
+        if verdict is None or verdict[0] != pushed.hash:
+            return AppendOutcome(pushed.nonce, "fork")
+        _, seq, rejection = verdict
+        if rejection is not None:
+            return AppendOutcome(pushed.nonce, "rejected", rejection=rejection)
+        return AppendOutcome(pushed.nonce, "accepted", seq)
+
+    def _judge(self, user_id: int, data: bytes) -> Rejection | None:
+        """Apply a body in a savepoint. None: it took effect. Otherwise nothing of it did."""
+        self._control.execute("SAVEPOINT octodb_judge")
+        try:
+            body = decode_body(data)
+            self._check_schema(body)
+            for op in body.ops:
+                if not isinstance(op.payload, bytes):
+                    raise Refused(Rejection("schema", "a device cannot change the schema"))
+                self._applier.apply_ordered([(user_id, op.payload)], check_foreign_keys=True)
+        except (Refused, ProtocolError) as error:
+            self._control.execute("ROLLBACK TO octodb_judge")
+            self._control.execute("RELEASE octodb_judge")
+            if isinstance(error, Refused):
+                return error.rejection
+            return Rejection("malformed", str(error))
+        self._control.execute("RELEASE octodb_judge")
+        return None
+
+    def _check_schema(self, body: Body) -> None:
+        """A body made before a table lost or renamed something does not fit any more (design.md §7)."""
+        if not self._lossy or body.schema_seq >= max(self._lossy.values()):
+            return
+        for op in body.ops:
+            if isinstance(op.payload, bytes):
+                for table in touched_tables(op.payload):
+                    if self._lossy.get(fold_name(table), 0) > body.schema_seq:
+                        raise Refused(
+                            Rejection("schema", f"table {table} was changed on the primary in the meantime", table)
+                        )
+
+    def _refresh(self) -> None:
+        if schema_version(self._db) != self._applier.shapes.version:
+            self._applier.use(Shapes.read(self._db))
+            self._lossy = self._meta.schema_changes()
+
+    def _displace(self, table: str, row: dict[str, Any], reason: str) -> None:
+        self._meta.displace(table, row, reason, self._clock())
+
+    # --- reading -------------------------------------------------------------------------------------
+
+    def head(self) -> int:
+        return self._tables.head()
+
+    def read_streams(self, user_id: int, after: int, bytes_max: int) -> tuple[list[LogEntry], int]:
+        """Entries of the user and of everybody above ``after``, and the position they reach up to."""
+        self._db.execute("BEGIN")
+        try:
+            head = self._tables.head()
+            entries, complete = self._tables.read_streams((user_id, EVERYBODY), after, bytes_max)
+        finally:
+            self._db.execute("COMMIT")
+        return entries, head if complete else entries[-1].seq
+
+    def cursor_matches(self, user_id: int, cursor: int, chain_user: bytes, chain_all: bytes) -> bool:
+        """Whether a device that says it has applied everything up to ``cursor`` has our history (design.md §5)."""
+        if cursor > self._tables.head():
+            return False
+        for owner, claimed in ((user_id, chain_user), (EVERYBODY, chain_all)):
+            found = self._tables.chain(owner, at_most=cursor)
+            if claimed != (CHAIN_START if found is None else found[1]):
+                return False
+        return True
+
+    def last_id(self) -> int:
+        return self._tables.last_id()
+
+    def read_after_id(self, after_id: int, count_max: int = 1000) -> list[tuple[int, LogEntry]]:
+        """Parts of all owners stored after ``after_id``: what other processes committed shows here too."""
+        return self._tables.read_after_id(after_id, count_max)
+
+
+class _Batch:
+    """The state of one group commit: positions, running hashes and nonces, read once under the write lock."""
+
+    def __init__(self, tables: LogTables, nodes: NodeTable) -> None:
+        self._tables = tables
+        self._nodes = nodes
+        self.base = self.head = tables.head()
+        self.entries: list[LogEntry] = []
+        self._chains: dict[int | str, bytes] = {}
+        self._nonces: dict[int, int] = {}
+        self._changed: set[int] = set()
+
+    def last_nonce(self, node_id: int) -> int:
+        if node_id not in self._nonces:
+            record = self._nodes.by_id(node_id)
+            self._nonces[node_id] = 0 if record is None else record.last_nonce
+        return self._nonces[node_id]
+
+    def set_last_nonce(self, node_id: int, nonce: int) -> None:
+        self._nonces[node_id] = nonce
+        self._changed.add(node_id)
+
+    def store_nonces(self) -> None:
+        for node_id in self._changed:
+            self._nodes.set_last_nonce(node_id, self._nonces[node_id])
+
+    def add(self, owner: int, origin: int, nonce: int, digest: bytes, body: bytes, now: float) -> int:
+        if owner not in self._chains:
+            found = self._tables.chain(owner)
+            self._chains[owner] = CHAIN_START if found is None else found[1]
+        self.head += 1
+        chain = self._chains[owner] = chain_hash(self._chains[owner], self.head, digest)
+        entry = LogEntry(self.head, owner, origin, nonce, digest, chain, body)
+        self._tables.append(entry, now)
+        self.entries.append(entry)
+        return self.head

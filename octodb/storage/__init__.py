@@ -1,0 +1,1 @@
+"""SQLite: connections, meta tables, capture, guards, applying changesets. Knows no network."""

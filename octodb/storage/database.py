@@ -1,0 +1,216 @@
+"""Opening the database file of a node: settings of its connections, its meta tables, its role.
+
+Makes no keys and reads no clock: what a new file needs of these is given to it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import apsw
+
+from octodb.errors import ConfigError, DatabaseError, OperationalError
+from octodb.model.identities import ADMIN_ID, FORMAT_NUMBER, AuthMode, NodeRecord, Role
+from octodb.model.node_uri import NodeUri
+from octodb.storage.lookup import one_value
+from octodb.storage.meta import Meta, NodeTable, create_meta_tables, is_node_file
+from octodb.storage.schema_rules import check_replicable, index_owners
+from octodb.storage.shapes import Shapes
+
+__all__ = [
+    "NodeSeed",
+    "connect_file",
+    "engine_connection",
+    "open_node_file",
+    "reading_connection",
+    "sync_wal",
+]
+
+# Short: the storage thread has other work meanwhile, and the engine asks again.
+_ENGINE_BUSY_MS: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSeed:
+    """What a new node file starts with. Keys are raw Ed25519 keys of 32 bytes, ids 16 random bytes."""
+
+    private_key: bytes
+    public_key: bytes
+    database_id: bytes
+    epoch: bytes
+    now: float
+
+
+def connect_file(uri: NodeUri, timeout_s: float) -> apsw.Connection:
+    """A connection for an application. Raises DatabaseError or OperationalError naming the file."""
+    flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_URI
+    if not uri.read_only:
+        _make_private_file(uri.path)
+    try:
+        db = apsw.Connection(uri.sqlite_uri, flags=flags)
+        db.set_busy_timeout(int(timeout_s * 1000))
+        # the header is read here, so that a file of another kind is told apart now and not at the first SELECT
+        db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        if not uri.read_only:
+            _use_wal(db, uri)
+    except apsw.NotADBError:
+        raise DatabaseError(
+            f"{uri.path} is not a SQLite database, or it is encrypted",
+            hint="name another file; a new one is made where there is none",
+        ) from None
+    except apsw.CantOpenError:
+        raise OperationalError(f"cannot open {uri.path}", hint=_why_not_open(uri.path)) from None
+    return db
+
+
+def open_node_file(db: apsw.Connection, uri: NodeUri, seed: Callable[[], NodeSeed]) -> dict[str, Any]:
+    """Make or check the meta tables of a node file and return their single values.
+
+    Raises ConfigError when the file has another role, authorization mode or format.
+    """
+    assert uri.role is not None
+    if not is_node_file(db):
+        if uri.read_only:
+            raise ConfigError(f"{uri.path} is no node yet", hint="open it once without mode=ro")
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            if not is_node_file(db):  # another process may have been first
+                _make_node(db, uri, seed())
+            db.execute("COMMIT")
+        except BaseException:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            raise
+    meta = Meta(db)
+    values = meta.get_all()
+    meta.check_format()
+    _check_role(uri, values)
+    if not uri.read_only and values.get("uri") != str(uri):
+        meta.set(uri=str(uri))
+    return values
+
+
+def engine_connection(path: str, role: Role) -> apsw.Connection:
+    """A connection for the engine: no triggers, no foreign key actions; on a primary each commit is fsynced."""
+    db = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READWRITE)
+    db.set_busy_timeout(_ENGINE_BUSY_MS)
+    db.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 0)
+    db.execute("PRAGMA foreign_keys = OFF")
+    db.execute("PRAGMA recursive_triggers = ON")
+    _synchronous(db, role)
+    for name, arguments in (
+        ("this_user", 0),
+        ("this_node", 0),
+        ("octo_next_id", 1),
+        ("octo_checked_owner", 1),
+    ):
+        # named in views and triggers that the engine replays; it never runs them
+        db.create_scalar_function(name, _never, arguments)
+    return db
+
+
+def reading_connection(path: str) -> apsw.Connection:
+    """A connection that only reads, for snapshots and looks at the queue."""
+    db = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READWRITE)
+    db.set_busy_timeout(_ENGINE_BUSY_MS)
+    db.execute("PRAGMA query_only = ON")
+    return db
+
+
+def sync_wal(path: str) -> None:
+    """Put what is committed on the disk itself: on a device COMMIT alone survives a killed process, not a power cut."""
+    try:
+        descriptor = os.open(path + "-wal", os.O_RDONLY)
+    except FileNotFoundError:
+        return  # checkpointed, and a checkpoint syncs
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _make_private_file(path: str) -> None:
+    """A new file is for its user only: it will hold the private key. SQLite gives -wal and -shm the same mode."""
+    with contextlib.suppress(OSError):  # it exists, or SQLite will say why it cannot be made
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+
+
+def _never(*_: object) -> None:
+    raise AssertionError("the engine runs no triggers")
+
+
+def _use_wal(db: apsw.Connection, uri: NodeUri) -> None:
+    mode = one_value(db, "PRAGMA journal_mode = WAL")
+    if mode != "wal":
+        raise OperationalError(
+            f"{uri.path} cannot be used in WAL mode (it stays in {mode} mode)",
+            hint="put it on a local disk: network file systems have no shared memory",
+        )
+    assert uri.role is not None
+    _synchronous(db, uri.role)
+    db.execute("PRAGMA recursive_triggers = ON")
+
+
+def _synchronous(db: apsw.Connection, role: Role) -> None:
+    # P1: a primary's commit survives a power cut; a device syncs the WAL before it first sends a transaction
+    db.execute(f"PRAGMA synchronous = {'FULL' if role is Role.PRIMARY else 'NORMAL'}")
+
+
+def _make_node(db: apsw.Connection, uri: NodeUri, seed: NodeSeed) -> None:
+    assert uri.role is not None
+    shapes = Shapes.read(db)
+    if uri.role is Role.SECONDARY and shapes.tables:
+        raise ConfigError(
+            f"{uri.path} already has tables ({', '.join(sorted(s.name for s in shapes.tables.values())[:3])}…);"
+            " a device starts with an empty database, which it downloads",
+            hint="name a new file, or make this one the primary: node=primary",
+        )
+    check_replicable(db, shapes)
+    create_meta_tables(db, uri.role)
+    meta = Meta(db)
+    meta.set(
+        format=FORMAT_NUMBER,
+        role=str(uri.role),
+        private_key=seed.private_key,
+        public_key=seed.public_key,
+        database_id=seed.database_id,
+        created_at=seed.now,
+    )
+    if uri.role is Role.PRIMARY:
+        index_owners(db, shapes)
+        meta.set(
+            epoch=seed.epoch,
+            auth=str(uri.auth or AuthMode.NONE),
+            identity_counter=ADMIN_ID,
+            node_id=ADMIN_ID,
+            user_id=ADMIN_ID,
+            ready=1,
+        )
+        NodeTable(db).add(NodeRecord(ADMIN_ID, ADMIN_ID, Role.PRIMARY, seed.public_key), "{}", seed.now)
+
+
+def _check_role(uri: NodeUri, values: dict[str, Any]) -> None:
+    found = Role(values["role"])
+    if found is not uri.role:
+        raise ConfigError(
+            f"{uri.path} is a {found}; the URI opens it as a {uri.role}",
+            hint=f"use node={found}, or name another file",
+        )
+    if found is Role.PRIMARY and uri.auth is not None and values["auth"] != uri.auth:
+        raise ConfigError(
+            f"{uri.path} was made with auth={values['auth']}; the URI says auth={uri.auth}",
+            hint=f"use auth={values['auth']}, or leave auth= out; a file keeps its mode",
+        )
+
+
+def _why_not_open(path: str) -> str:
+    folder = os.path.dirname(os.path.abspath(path))
+    if not os.path.isdir(folder):
+        return f"there is no folder {folder}: make it first"
+    if os.path.isdir(path):
+        return "that is a folder: name a file in it"
+    return f"check that you may read and write {path} and its folder"

@@ -1,0 +1,56 @@
+"""Guards: TEMP triggers that keep an application's statements within what its node may change (contract.md §5).
+
+They speak early and clearly; the final check is the changeset at COMMIT (splitting.py), and the primary's.
+A literal id in the trigger is faster than a function (sqlite-notes).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import apsw
+
+from octodb.model.identities import Role
+from octodb.sql.tokens import quote_name
+from octodb.storage.shapes import Shapes, TableShape
+
+__all__ = ["OWNER_MESSAGE", "install_guards"]
+
+_PREFIX: Final = "_octodb_guard_"
+OWNER_MESSAGE: Final = "octodb: row_owner can only widen"
+
+
+def install_guards(db: apsw.Connection, shapes: Shapes, role: Role, user_id: int) -> None:
+    """Replace the guards of this connection by those for the given schema. No transaction may hold them open."""
+    old = db.execute("SELECT name FROM temp.sqlite_schema WHERE type = 'trigger' AND name GLOB ?", (_PREFIX + "*",))
+    for (name,) in old.fetchall():
+        db.execute(f"DROP TRIGGER temp.{quote_name(str(name))}")
+    for number, shape in enumerate(shapes.replicated()):
+        for statement in _guards(f"{_PREFIX}{number}", shape, role, user_id):
+            db.execute(statement)
+
+
+def _guards(name: str, shape: TableShape, role: Role, user_id: int) -> list[str]:
+    owner = shape.owner_column
+    if role is Role.PRIMARY:
+        widens = f"OLD.{owner} IS NULL OR NEW.{owner} = '*'"
+        return [_owner_guard(name, shape, widens)]
+    # a column of type TEXT holds '3' where we mean 3, and a trigger's OLD has no affinity that would make them equal
+    own = f"({user_id}, '{user_id}')"
+    foreign = f"OLD.{owner} IS NOT NULL AND OLD.{owner} NOT IN {own}"
+    skip = "BEGIN SELECT RAISE(IGNORE); END"
+    return [
+        f"CREATE TEMP TRIGGER {name}_update BEFORE UPDATE ON {shape.quoted} WHEN {foreign} {skip}",
+        f"CREATE TEMP TRIGGER {name}_delete BEFORE DELETE ON {shape.quoted} WHEN {foreign} {skip}",
+        # rows of others are skipped by the guard above, so they must not end the statement here
+        _owner_guard(name, shape, f"{foreign} OR OLD.{owner} IS NULL AND NEW.{owner} IN {own}"),
+    ]
+
+
+def _owner_guard(name: str, shape: TableShape, allowed: str) -> str:
+    owner = shape.owner_column
+    return (
+        f"CREATE TEMP TRIGGER {name}_owner BEFORE UPDATE OF {owner} ON {shape.quoted}"
+        f" WHEN NOT coalesce(NEW.{owner} IS OLD.{owner} OR {allowed}, 0)"
+        f" BEGIN SELECT RAISE(ABORT, '{OWNER_MESSAGE}'); END"
+    )

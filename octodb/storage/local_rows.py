@@ -1,0 +1,105 @@
+"""Rows without an owner that stand in the way of what is ordered: moved aside, put back, or displaced (design.md §4).
+
+A local row never decides whether an entry, a body or a schema change takes effect. What cannot be put back is kept in
+``_octodb_displaced`` and reported. Runs inside the caller's transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import apsw
+
+from octodb.sql.tokens import quote_name
+from octodb.storage.shapes import Shapes, TableShape
+
+__all__ = ["DATA_ERRORS", "LocalRows"]
+
+# What the values of a row can make SQLite say: constraints, a key of the wrong type, an expression in an index or CHECK
+# that fails for them, a row that is too large.
+DATA_ERRORS: Final = (apsw.ConstraintError, apsw.MismatchError, apsw.SQLError, apsw.TooBigError)
+
+_Row = tuple[Any, ...]
+
+
+class LocalRows:
+    """``displaced(table, row, reason)`` is told of each row that cannot stay."""
+
+    def __init__(self, db: apsw.Connection, displaced: Callable[[str, dict[str, Any], str], None]) -> None:
+        self._db = db
+        self._displaced = displaced
+
+    def displace_equal(self, shape: TableShape, row: list[Any]) -> bool:
+        """Displace the local rows that have a key or UNIQUE columns in common with ``row``; False: there is none.
+
+        ``row`` holds ``apsw.no_change`` where a value is not known.
+        """
+        found = False
+        for columns in self._unique_column_sets(shape):
+            if any(i >= len(row) or row[i] is apsw.no_change or row[i] is None for i in columns):
+                continue
+            match = " AND ".join(f"{quote_name(shape.columns[i])} = ?" for i in columns)
+            reason = f"a synced row has the same {', '.join(shape.columns[i] for i in columns)}"
+            taken = self._take(shape, match, [row[i] for i in columns])
+            for one in taken:
+                if not _same_but_owner(shape, one, row):
+                    self._displace(shape, one, reason)
+            found = found or bool(taken)
+        return found
+
+    def move_aside(self, shape: TableShape) -> list[_Row]:
+        """Take all local rows out of a table."""
+        return self._take(shape, "1", [])
+
+    def put_back(self, old: TableShape, rows: list[_Row], shapes: Shapes, reason: str) -> None:
+        """Insert rows of ``old`` into the table as it is now; displace those that it cannot hold."""
+        shape = shapes.get(old.name)
+        for row in rows:
+            kept = [] if shape is None else [i for i, column in enumerate(old.columns) if column in shape.columns]
+            if shape is None or len(kept) < len(row):
+                self._displace(old, row, reason)
+                continue
+            names = ", ".join(quote_name(old.columns[i]) for i in kept)
+            marks = ", ".join("?" * len(kept))
+            try:
+                self._db.execute(f"INSERT INTO {shape.quoted} ({names}) VALUES ({marks})", [row[i] for i in kept])
+            except DATA_ERRORS:
+                self._displace(old, row, reason)
+
+    def has_other_unique_indexes(self, shape: TableShape) -> bool:
+        """Whether UNIQUE indexes exist that ``displace_equal`` cannot compare: partial, on expressions, collated."""
+        sql = (
+            "SELECT 1 FROM pragma_index_list(?1, 'main') AS l, pragma_index_xinfo(l.name, 'main') AS x"
+            " WHERE l.\"unique\" AND x.key AND (l.partial OR x.name IS NULL OR x.coll <> 'BINARY'"
+            " OR x.name NOT IN (SELECT name FROM pragma_table_info(?1, 'main')))"
+        )
+        return self._db.execute(sql, (shape.name,)).fetchone() is not None
+
+    def _take(self, shape: TableShape, match: str, values: list[Any]) -> list[_Row]:
+        local = "1" if shape.owner is None else f"{shape.owner_column} IS NULL"
+        where = f"WHERE {match} AND {local}"
+        columns = ", ".join(quote_name(column) for column in shape.columns)
+        rows = self._db.execute(f"SELECT {columns} FROM {shape.quoted} {where}", values).fetchall()
+        if rows:
+            self._db.execute(f"DELETE FROM {shape.quoted} {where}", values)
+        return [tuple(row) for row in rows]
+
+    def _displace(self, shape: TableShape, row: _Row, reason: str) -> None:
+        self._displaced(shape.name, dict(zip(shape.columns, row, strict=True)), reason)
+
+    def _unique_column_sets(self, shape: TableShape) -> list[tuple[int, ...]]:
+        sets = [shape.key] if shape.key else []
+        index = {column: i for i, column in enumerate(shape.columns)}
+        sql = "SELECT name FROM pragma_index_list(?, 'main') WHERE \"unique\" AND NOT partial"
+        for (name,) in self._db.execute(sql, (shape.name,)).fetchall():
+            found = self._db.execute("SELECT name FROM pragma_index_info(?, 'main')", (name,)).fetchall()
+            names = [row[0] for row in found]
+            if all(column in index for column in names):
+                sets.append(tuple(index[str(column)] for column in names))
+        return sets
+
+
+def _same_but_owner(shape: TableShape, stored: _Row, row: list[Any]) -> bool:
+    """Whether ``row`` is the stored one with an owner: it takes its place, and nothing is lost."""
+    return len(stored) == len(row) and all(i == shape.owner or value == row[i] for i, value in enumerate(stored))

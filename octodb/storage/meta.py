@@ -1,0 +1,471 @@
+"""The ``_octodb_*`` tables: the one module that names them and holds all their SQL.
+
+Each class wraps one connection and one concern; none begins or commits a transaction, so that what they write
+is part of the caller's. docs/storage.md describes the tables.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import apsw
+
+from octodb.errors import ConfigError
+from octodb.model.entries import LogEntry
+from octodb.model.identities import FORMAT_NUMBER, NodeRecord, Role
+from octodb.model.transactions import Rejection
+from octodb.sql.tokens import quote_name
+from octodb.storage.lookup import one_row, one_value
+
+__all__ = [
+    "META_PREFIX",
+    "LogTables",
+    "Meta",
+    "NodeTable",
+    "Outbox",
+    "OutboxRow",
+    "RejectedRow",
+    "create_meta_tables",
+    "create_owner_index",
+    "is_node_file",
+]
+
+META_PREFIX: Final = "_octodb_"
+
+_COMMON: Final = """
+CREATE TABLE IF NOT EXISTS _octodb_meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS _octodb_ids (table_name TEXT PRIMARY KEY, last INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS _octodb_schema_changes (table_name TEXT PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS _octodb_displaced (
+    id INTEGER PRIMARY KEY, table_name TEXT NOT NULL, row TEXT NOT NULL, reason TEXT NOT NULL,
+    displaced_at REAL NOT NULL);
+"""
+_DEVICE: Final = """
+CREATE TABLE IF NOT EXISTS _octodb_outbox (
+    nonce INTEGER PRIMARY KEY, body BLOB NOT NULL, hash BLOB NOT NULL,
+    undo BLOB, local BLOB, made_at REAL NOT NULL, suspended TEXT);
+CREATE TABLE IF NOT EXISTS _octodb_sent (
+    nonce INTEGER PRIMARY KEY, seq INTEGER NOT NULL, body BLOB NOT NULL, hash BLOB NOT NULL, made_at REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS _octodb_rejected (
+    nonce INTEGER PRIMARY KEY, code TEXT NOT NULL, message TEXT NOT NULL, table_name TEXT NOT NULL,
+    columns TEXT NOT NULL, body BLOB NOT NULL, local BLOB, made_at REAL NOT NULL, rejected_at REAL NOT NULL,
+    kept_local INTEGER NOT NULL DEFAULT 0);
+"""
+_PRIMARY: Final = """
+CREATE TABLE IF NOT EXISTS _octodb_log (
+    id INTEGER PRIMARY KEY, seq INTEGER NOT NULL, owner NOT NULL, origin INTEGER NOT NULL, nonce INTEGER,
+    hash BLOB NOT NULL, chain BLOB NOT NULL, body BLOB NOT NULL, made_at REAL NOT NULL);
+CREATE INDEX IF NOT EXISTS _octodb_log_stream ON _octodb_log (owner, seq);
+CREATE UNIQUE INDEX IF NOT EXISTS _octodb_log_origin ON _octodb_log (origin, nonce) WHERE nonce IS NOT NULL;
+CREATE TABLE IF NOT EXISTS _octodb_refusals (
+    node_id INTEGER NOT NULL, nonce INTEGER NOT NULL, hash BLOB NOT NULL, code TEXT NOT NULL, message TEXT NOT NULL,
+    table_name TEXT NOT NULL, columns TEXT NOT NULL, PRIMARY KEY (node_id, nonce)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS _octodb_nodes (
+    node_id INTEGER PRIMARY KEY, public_key BLOB NOT NULL UNIQUE, user_id INTEGER NOT NULL, node_type TEXT NOT NULL,
+    last_nonce INTEGER NOT NULL DEFAULT 0, confirmed_nonce INTEGER NOT NULL DEFAULT 0,
+    token BLOB NOT NULL DEFAULT x'', previous_token BLOB, revoked INTEGER NOT NULL DEFAULT 0,
+    info TEXT NOT NULL DEFAULT '{}', created_at REAL NOT NULL, last_seen REAL);
+"""
+
+
+def is_node_file(db: apsw.Connection, schema: str = "main") -> bool:
+    """Whether the open database has been a node. False also for what cannot be read (not a database…)."""
+    try:
+        sql = f"SELECT 1 FROM \"{schema}\".sqlite_schema WHERE name = '_octodb_meta'"
+        return db.execute(sql).fetchone() is not None
+    except apsw.Error:
+        return False
+
+
+def create_meta_tables(db: apsw.Connection, role: Role) -> None:
+    """Make the tables of a role where they are missing, inside the caller's write transaction."""
+    for statement in (_COMMON + (_PRIMARY if role is Role.PRIMARY else _DEVICE)).split(";"):
+        if statement.strip():
+            db.execute(statement)
+
+
+def create_owner_index(db: apsw.Connection, table: str, owner_column: str) -> None:
+    """On a primary: find a user's rows without reading everybody's."""
+    name = quote_name(f"{META_PREFIX}owner_{table}")
+    db.execute(f"CREATE INDEX IF NOT EXISTS main.{name} ON {quote_name(table)} ({quote_name(owner_column)})")
+
+
+class Meta:
+    """Single values of the file (``_octodb_meta``), row id counters and the record of schema changes."""
+
+    def __init__(self, db: apsw.Connection) -> None:
+        self._db = db
+
+    def get(self, key: str, default: Any = None) -> Any:
+        row = self._db.execute("SELECT value FROM _octodb_meta WHERE key = ?", (key,)).fetchone()
+        return default if row is None else row[0]
+
+    def get_all(self) -> dict[str, Any]:
+        return dict(self._db.execute("SELECT key, value FROM _octodb_meta"))
+
+    def set(self, **values: Any) -> None:
+        for key, value in values.items():
+            self._db.execute("INSERT OR REPLACE INTO _octodb_meta VALUES (?, ?)", (key, value))
+
+    def check_format(self) -> None:
+        """Raises ConfigError when a later version of OctoDB made this file."""
+        found = self.get("format", 0)
+        if found != FORMAT_NUMBER:
+            raise ConfigError(
+                f"this database has format {found}; this version of octodb reads format {FORMAT_NUMBER}",
+                hint="install the newer octodb that made it" if found > FORMAT_NUMBER else "",
+            )
+
+    def last_row_id(self, table: str, low: int, high: int, sql_max: str) -> int:
+        """Highest row id of the range ``low``…``high`` that is or was in use; ``low - 1`` when none.
+
+        ``sql_max`` selects the highest one in the table itself, with two parameters.
+        """
+        sql = f"SELECT max(coalesce(({sql_max}), 0), coalesce((SELECT last FROM _octodb_ids WHERE table_name = ?), 0))"
+        found = int(one_value(self._db, sql, (low, high, table)))
+        return found if low <= found <= high else low - 1
+
+    def keep_row_id(self, table: str, row_id: int) -> None:
+        """Remember that ``row_id`` was used although its row is being deleted: ids are never reused."""
+        self._db.execute(
+            "INSERT INTO _octodb_ids VALUES (?, ?) ON CONFLICT DO UPDATE SET last = max(last, excluded.last)",
+            (table, row_id),
+        )
+
+    def id_counter(self) -> int:
+        return int(one_value(self._db, "SELECT coalesce(max(last), 0) FROM _octodb_ids")) & 0xFFFFFFFF
+
+    def record_schema_changes(self, tables: Iterable[str], seq: int) -> None:
+        """``tables`` (folded names) changed at ``seq`` in a way that older bodies do not survive."""
+        for table in tables:
+            self._db.execute("INSERT OR REPLACE INTO _octodb_schema_changes VALUES (?, ?)", (table, seq))
+
+    def schema_changes(self) -> dict[str, int]:
+        return dict(self._db.execute("SELECT table_name, seq FROM _octodb_schema_changes"))
+
+    def displace(self, table: str, row: dict[str, Any], reason: str, now: float) -> None:
+        text = json.dumps(row, default=lambda value: {"hex": bytes(value).hex()})
+        sql = "INSERT INTO _octodb_displaced(table_name, row, reason, displaced_at) VALUES (?, ?, ?, ?)"
+        self._db.execute(sql, (table, text, reason, now))
+
+    def take_displaced(self, count_max: int) -> list[tuple[str, dict[str, Any], str]]:
+        """Remove and return the oldest displaced rows: (table, row, reason)."""
+        sql = "SELECT id, table_name, row, reason FROM _octodb_displaced ORDER BY id LIMIT ?"
+        found = self._db.execute(sql, (count_max,)).fetchall()
+        self._db.executemany("DELETE FROM _octodb_displaced WHERE id = ?", [(row[0],) for row in found])
+        return [(str(t), json.loads(str(row), object_hook=_displaced_value), str(r)) for _, t, row, r in found]
+
+    def next_identity(self, wanted: int = 0) -> int:
+        """The next id of the counter that node and user ids share; never one that was given before."""
+        latest = int(self.get("identity_counter", 1))
+        value = wanted or latest + 1
+        self.set(identity_counter=max(latest, value))
+        return value
+
+
+def _displaced_value(value: dict[str, Any]) -> Any:
+    """Undo how ``displace`` writes a BLOB, {"hex": …}; a row itself is an object with other names, or more of them."""
+    return bytes.fromhex(value["hex"]) if value.keys() == {"hex"} and isinstance(value["hex"], str) else value
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxRow:
+    """A transaction without a verdict. ``undo`` None: what the body did. ``suspended``: why it is not applied now."""
+
+    nonce: int
+    body: bytes
+    hash: bytes
+    undo: bytes | None
+    local: bytes | None
+    made_at: float
+    suspended: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedRow:
+    nonce: int
+    rejection: Rejection
+    body: bytes
+    made_at: float
+    rejected_at: float
+    kept_local: int
+
+
+class Outbox:
+    """A device's own transactions: without a verdict, accepted (kept for a while), rejected."""
+
+    # Accepted bodies stay for this many transactions, so that a primary restored from a backup can be offered them.
+    SENT_KEPT: Final = 1000
+    _COLUMNS: Final = "nonce, body, hash, undo, local, made_at, suspended"
+
+    def __init__(self, db: apsw.Connection) -> None:
+        self._db = db
+
+    def append(
+        self, nonce: int, body: bytes, hash_of_body: bytes, undo: bytes | None, local: bytes | None, now: float
+    ) -> None:
+        """Store a transaction. The caller holds the write lock since it learned the last nonce."""
+        self._db.execute(
+            "INSERT INTO _octodb_outbox(nonce, body, hash, undo, local, made_at) VALUES (?, ?, ?, ?, ?, ?)",
+            (nonce, body, hash_of_body, undo, local, now),
+        )
+
+    def drop(self, nonce: int) -> None:
+        self._db.execute("DELETE FROM _octodb_outbox WHERE nonce = ?", (nonce,))
+
+    def last_nonce(self) -> int:
+        sql = (
+            "SELECT max(coalesce((SELECT max(nonce) FROM _octodb_outbox), 0),"
+            " coalesce((SELECT value FROM _octodb_meta WHERE key = 'last_nonce'), 0))"
+        )
+        return int(one_value(self._db, sql))
+
+    def oldest(self) -> tuple[int, float] | None:
+        """Nonce and time of the oldest transaction without a verdict."""
+        row = self._db.execute("SELECT nonce, made_at FROM _octodb_outbox ORDER BY nonce LIMIT 1").fetchone()
+        return None if row is None else (row[0], row[1])
+
+    def count(self) -> int:
+        return int(one_value(self._db, "SELECT count(*) FROM _octodb_outbox"))
+
+    def count_rejected(self) -> int:
+        return int(one_value(self._db, "SELECT count(*) FROM _octodb_rejected"))
+
+    def get(self, nonce: int) -> OutboxRow | None:
+        sql = f"SELECT {self._COLUMNS} FROM _octodb_outbox WHERE nonce = ?"
+        row = self._db.execute(sql, (nonce,)).fetchone()
+        return None if row is None else OutboxRow(*row)
+
+    def nonces(self, *, newest_first: bool = False) -> list[int]:
+        order = "DESC" if newest_first else "ASC"
+        return [row[0] for row in self._db.execute(f"SELECT nonce FROM _octodb_outbox ORDER BY nonce {order}")]
+
+    def pending(self) -> Iterator[OutboxRow]:
+        for row in self._db.execute(f"SELECT {self._COLUMNS} FROM _octodb_outbox ORDER BY nonce"):
+            yield OutboxRow(*row)
+
+    def read_to_send(self, after: int, count_max: int, bytes_max: int) -> list[tuple[int, bytes, bytes]]:
+        """(nonce, hash, body) of the oldest transactions above ``after``: at least one, then up to the limits."""
+        sql = "SELECT nonce, hash, body FROM _octodb_outbox WHERE nonce > ? ORDER BY nonce LIMIT ?"
+        found: list[tuple[int, bytes, bytes]] = []
+        size = 0
+        for row in self._db.execute(sql, (after, count_max)):
+            size += len(row[2])
+            if found and size > bytes_max:
+                break
+            found.append((row[0], row[1], row[2]))
+        return found
+
+    def set_undo(self, nonce: int, undo: bytes | None, suspended: str | None) -> None:
+        sql = "UPDATE _octodb_outbox SET undo = ?, suspended = ? WHERE nonce = ?"
+        self._db.execute(sql, (undo, suspended, nonce))
+
+    def accept(self, nonce: int, seq: int) -> None:
+        """The primary accepted ``nonce`` at ``seq``."""
+        self._db.execute(
+            "INSERT OR REPLACE INTO _octodb_sent"
+            " SELECT nonce, ?, body, hash, made_at FROM _octodb_outbox WHERE nonce = ?",
+            (seq, nonce),
+        )
+        self._finish(nonce)
+        self._db.execute("DELETE FROM _octodb_sent WHERE nonce <= ?", (nonce - self.SENT_KEPT,))
+
+    def reject(self, nonce: int, rejection: Rejection, now: float, kept_local: int) -> None:
+        """The primary rejected ``nonce``: keep it as a dead letter with its reason."""
+        self._db.execute(
+            "INSERT OR REPLACE INTO _octodb_rejected SELECT nonce, ?, ?, ?, ?, body, local, made_at, ?, ?"
+            " FROM _octodb_outbox WHERE nonce = ?",
+            (
+                rejection.code,
+                rejection.message,
+                rejection.table,
+                json.dumps(rejection.columns),
+                now,
+                kept_local,
+                nonce,
+            ),
+        )
+        self._finish(nonce)
+
+    def _finish(self, nonce: int) -> None:
+        self.drop(nonce)
+        self._db.execute(
+            "INSERT INTO _octodb_meta VALUES ('last_nonce', ?)"
+            " ON CONFLICT DO UPDATE SET value = max(value, excluded.value)",
+            (nonce,),
+        )
+
+    def rejected(self) -> list[RejectedRow]:
+        sql = (
+            "SELECT nonce, code, message, table_name, columns, body, made_at, rejected_at, kept_local"
+            " FROM _octodb_rejected ORDER BY nonce"
+        )
+        return [
+            RejectedRow(nonce, Rejection(code, message, table, tuple(json.loads(columns))), body, made, at, kept)
+            for nonce, code, message, table, columns, body, made, at, kept in self._db.execute(sql)
+        ]
+
+    def verdict_of(self, nonce: int) -> str | None:
+        """'unprocessed', 'accepted', 'rejected', or None when there is no such transaction."""
+        if nonce < 1 or nonce > self.last_nonce():
+            return None
+        if self._db.execute("SELECT 1 FROM _octodb_outbox WHERE nonce = ?", (nonce,)).fetchone():
+            return "unprocessed"
+        if self._db.execute("SELECT 1 FROM _octodb_rejected WHERE nonce = ?", (nonce,)).fetchone():
+            return "rejected"
+        return "accepted"
+
+
+class LogTables:
+    """The embedded log: entries by position and by owner, and the verdicts that refused a transaction."""
+
+    _COLUMNS: Final = "seq, owner, origin, nonce, hash, chain, body"
+
+    def __init__(self, db: apsw.Connection) -> None:
+        self._db = db
+        self._writer = db.cursor()
+
+    def head(self) -> int:
+        row = self._db.execute("SELECT seq FROM _octodb_log ORDER BY id DESC LIMIT 1").fetchone()
+        return 0 if row is None else int(row[0])
+
+    def chain(self, owner: int | str, at_most: int | None = None) -> tuple[int, bytes] | None:
+        """(seq, running hash) of the newest entry of ``owner``'s stream, or of the newest up to ``at_most``."""
+        sql = "SELECT seq, chain FROM _octodb_log WHERE owner = ? AND seq <= ? ORDER BY seq DESC LIMIT 1"
+        limit = 0x7FFFFFFFFFFFFFFF if at_most is None else at_most
+        row = self._db.execute(sql, (owner, limit)).fetchone()
+        return None if row is None else (row[0], row[1])
+
+    def append(self, entry: LogEntry, now: float) -> None:
+        self._writer.execute(
+            "INSERT INTO _octodb_log(seq, owner, origin, nonce, hash, chain, body, made_at) VALUES (?,?,?,?,?,?,?,?)",
+            (entry.seq, entry.owner, entry.origin, entry.nonce, entry.hash, entry.chain, entry.body, now),
+        )
+
+    def remove(self, seq: int) -> None:
+        """Take the newest entry back, part by part, inside the transaction that appended it."""
+        sql = "DELETE FROM _octodb_log WHERE id = (SELECT max(id) FROM _octodb_log) AND seq = ?"
+        self._db.execute(sql, (seq,))
+        while self._db.changes():
+            self._db.execute(sql, (seq,))
+
+    def last_id(self) -> int:
+        """Storage position of the newest part; rises with seq."""
+        return int(one_value(self._db, "SELECT coalesce(max(id), 0) FROM _octodb_log"))
+
+    def read_after_id(self, after_id: int, count_max: int) -> list[tuple[int, LogEntry]]:
+        """(storage position, part) of all owners' parts stored after ``after_id``, in order."""
+        sql = f"SELECT id, {self._COLUMNS} FROM _octodb_log WHERE id > ? ORDER BY id LIMIT ?"
+        return [(row[0], LogEntry(*row[1:])) for row in self._db.execute(sql, (after_id, count_max))]
+
+    def read_streams(self, owners: tuple[int | str, ...], after: int, bytes_max: int) -> tuple[list[LogEntry], bool]:
+        """Entries of the given owners above ``after``, ordered by position.
+
+        Stops at a position boundary once ``bytes_max`` is passed. Returns them and whether they are all there are.
+        """
+        arms = " UNION ALL ".join(
+            f"SELECT {self._COLUMNS} FROM _octodb_log WHERE owner = ? AND seq > ?" for _ in owners
+        )
+        parameters = [value for owner in owners for value in (owner, after)]
+        found: list[LogEntry] = []
+        size = 0
+        for row in self._db.execute(f"{arms} ORDER BY 1", parameters):
+            if size > bytes_max and row[0] != found[-1].seq:
+                return found, False
+            found.append(LogEntry(*row))
+            size += len(row[6])
+        return found, True
+
+    def verdict(self, node_id: int, nonce: int) -> tuple[bytes, int, Rejection | None] | None:
+        """(hash, seq, rejection) of a transaction that has a verdict: seq > 0 accepted, otherwise rejected."""
+        sql = "SELECT hash, seq FROM _octodb_log WHERE origin = ? AND nonce = ?"
+        row = self._db.execute(sql, (node_id, nonce)).fetchone()
+        if row is not None:
+            return row[0], row[1], None
+        sql = "SELECT hash, code, message, table_name, columns FROM _octodb_refusals WHERE node_id = ? AND nonce = ?"
+        row = self._db.execute(sql, (node_id, nonce)).fetchone()
+        if row is None:
+            return None
+        return row[0], 0, Rejection(row[1], row[2], row[3], tuple(json.loads(row[4])))
+
+    def refuse(self, node_id: int, nonce: int, hash_of_body: bytes, rejection: Rejection) -> None:
+        self._db.execute(
+            "INSERT INTO _octodb_refusals VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (
+                node_id,
+                nonce,
+                hash_of_body,
+                rejection.code,
+                rejection.message,
+                rejection.table,
+                json.dumps(rejection.columns),
+            ),
+        )
+
+    def forget_refusals(self, node_id: int, confirmed_nonce: int) -> None:
+        self._db.execute("DELETE FROM _octodb_refusals WHERE node_id = ? AND nonce <= ?", (node_id, confirmed_nonce))
+
+
+class NodeTable:
+    """The nodes a primary knows, their session tokens and how far their transactions have been processed."""
+
+    _COLUMNS: Final = "node_id, user_id, node_type, public_key, last_nonce, revoked"
+
+    def __init__(self, db: apsw.Connection) -> None:
+        self._db = db
+
+    def _one(self, where: str, value: object) -> NodeRecord | None:
+        row = self._db.execute(f"SELECT {self._COLUMNS} FROM _octodb_nodes WHERE {where} = ?", (value,)).fetchone()
+        if row is None:
+            return None
+        return NodeRecord(row[0], row[1], Role(row[2]), row[3], row[4], bool(row[5]))
+
+    def by_key(self, public_key: bytes) -> NodeRecord | None:
+        return self._one("public_key", public_key)
+
+    def by_id(self, node_id: int) -> NodeRecord | None:
+        return self._one("node_id", node_id)
+
+    def add(self, record: NodeRecord, info: str, now: float) -> None:
+        self._db.execute(
+            "INSERT INTO _octodb_nodes(node_id, public_key, user_id, node_type, info, created_at, last_seen)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (record.node_id, record.public_key, record.user_id, str(record.node_type), info, now, now),
+        )
+
+    def tokens(self, node_id: int) -> tuple[bytes, bytes | None]:
+        """(current, previous) session token. Previous None: the device has confirmed the current one."""
+        sql = "SELECT token, previous_token FROM _octodb_nodes WHERE node_id = ?"
+        row = one_row(self._db, sql, (node_id,))
+        return row[0], row[1]
+
+    def set_tokens(self, node_id: int, current: bytes, previous: bytes | None, info: str | None, now: float) -> None:
+        self._db.execute(
+            "UPDATE _octodb_nodes SET token = ?, previous_token = ?, info = coalesce(?, info), last_seen = ?"
+            " WHERE node_id = ?",
+            (current, previous, info, now, node_id),
+        )
+
+    def confirm_token(self, node_id: int) -> None:
+        self._db.execute("UPDATE _octodb_nodes SET previous_token = NULL WHERE node_id = ?", (node_id,))
+
+    def set_last_nonce(self, node_id: int, last_nonce: int) -> None:
+        self._db.execute("UPDATE _octodb_nodes SET last_nonce = ? WHERE node_id = ?", (last_nonce, node_id))
+
+    def set_confirmed(self, node_id: int, confirmed_nonce: int) -> None:
+        self._db.execute(
+            "UPDATE _octodb_nodes SET confirmed_nonce = max(confirmed_nonce, ?) WHERE node_id = ?",
+            (confirmed_nonce, node_id),
+        )
+
+    def set_extra(self, node_id: int, text: str) -> None:
+        sql = "UPDATE _octodb_nodes SET info = json_set(info, '$.extra', ?) WHERE node_id = ?"
+        self._db.execute(sql, (text, node_id))
+
+    def all(self) -> list[tuple[Any, ...]]:
+        """(node_id, user_id, node_type, public_key, last_nonce, revoked, info, created_at, last_seen) of each."""
+        sql = f"SELECT {self._COLUMNS}, info, created_at, last_seen FROM _octodb_nodes ORDER BY node_id"
+        return list(self._db.execute(sql))

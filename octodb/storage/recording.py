@@ -1,0 +1,138 @@
+"""What a COMMIT adds to the transaction it commits: the outbox row on a device, the log entry on a primary.
+
+Runs inside the application's own write transaction; begins and ends none (design.md §4.2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import apsw
+
+from octodb.errors import OperationalError
+from octodb.model.identities import ADMIN_ID, row_id_range
+from octodb.model.owners import EVERYBODY
+from octodb.model.transactions import BODY_BYTES_MAX, Op, body_hash, encode_body
+from octodb.storage.capture import CapturedDdl, CapturedOp
+from octodb.storage.meta import Meta, Outbox
+from octodb.storage.schema_rules import lossy_tables
+
+__all__ = ["AdminLog", "DeviceRecorder", "PrimaryRecorder", "Recorder"]
+
+
+class Recorder(Protocol):
+    """Writes down a transaction that is about to be committed."""
+
+    def record(self, ops: list[CapturedOp]) -> int | None:
+        """Store ``ops``; return what ``forget`` needs, None when there is nothing to send."""
+
+    def forget(self, number: int) -> None:
+        """COMMIT failed and the transaction stays open: take back what ``record`` stored."""
+
+    def invalidate(self) -> None:
+        """Another connection committed, or a transaction was rolled back: what was remembered may be wrong."""
+
+
+class AdminLog(Protocol):
+    """The part of TxnLog that a primary's own COMMIT needs."""
+
+    def append_admin(self, parts: dict[int | str, bytes]) -> int:
+        """Append one entry with a part for each owner; return its position."""
+
+    def retract_admin(self, seq: int) -> None:
+        """Remove the entry just appended in this transaction."""
+
+
+class DeviceRecorder:
+    """Puts a device's transaction into the outbox. ``clock`` gives seconds since the epoch."""
+
+    def __init__(self, db: apsw.Connection, user_id: int, node_id: int, clock: Callable[[], float]) -> None:
+        self._meta = Meta(db)
+        self._outbox = Outbox(db)
+        self._user_id = user_id
+        self._own_ids = row_id_range(node_id)
+        self._clock = clock
+        self._last_nonce: int | None = None
+        self.schema_seq = 0
+
+    def record(self, ops: list[CapturedOp]) -> int | None:
+        body_ops: list[Op] = []
+        undo: bytes | None = None
+        local = b""
+        for op in ops:
+            assert not isinstance(op, CapturedDdl), "a device records no schema changes"
+            if self._user_id in op.parts:
+                body_ops.append(Op(0, op.parts[self._user_id]))
+            undo, local = op.undo, op.local
+            keep_deleted_ids(self._meta, op.deleted_ids, self._own_ids)
+        if not body_ops:
+            return None
+        body = _checked_size(encode_body(self.schema_seq, body_ops))
+        last = self._outbox.last_nonce() if self._last_nonce is None else self._last_nonce
+        self._outbox.append(last + 1, body, body_hash(body), undo, local or None, self._clock())
+        self._last_nonce = last + 1
+        return last + 1
+
+    def forget(self, number: int) -> None:
+        self._outbox.drop(number)
+        self._last_nonce = None
+
+    def invalidate(self) -> None:
+        self._last_nonce = None
+
+
+class PrimaryRecorder:
+    """Puts a primary's own transaction straight into the log: its COMMIT is the ordering."""
+
+    def __init__(self, db: apsw.Connection, log: AdminLog) -> None:
+        self._meta = Meta(db)
+        self._log = log
+        self._own_ids = row_id_range(ADMIN_ID)
+
+    def record(self, ops: list[CapturedOp]) -> int | None:
+        parts: dict[int | str, list[Op]] = {}
+        changed: set[str] = set()
+        has_ddl = False
+        for position, op in enumerate(ops):
+            if isinstance(op, CapturedDdl):
+                has_ddl = True
+                changed |= lossy_tables(op.facts)
+                parts.setdefault(EVERYBODY, []).append(Op(position, op.text))
+                continue
+            keep_deleted_ids(self._meta, op.deleted_ids, self._own_ids)
+            for owner, changeset in op.parts.items():
+                parts.setdefault(owner, []).append(Op(position, changeset))
+        if not parts:
+            return None
+        seq = self._log.append_admin({owner: _checked_size(encode_body(0, part)) for owner, part in parts.items()})
+        if has_ddl:
+            self._meta.record_schema_changes(changed, seq)
+            self._meta.set(schema_seq=seq)
+        return seq
+
+    def forget(self, number: int) -> None:
+        self._log.retract_admin(number)
+
+    def invalidate(self) -> None:
+        """Head and running hashes are read anew for each entry: nothing is remembered."""
+
+
+def _checked_size(body: bytes) -> bytes:
+    """A body that no message could carry would jam the line for everything behind it."""
+    if len(body) > BODY_BYTES_MAX:
+        raise OperationalError(
+            f"this transaction is {len(body):,} bytes; a transaction may have {BODY_BYTES_MAX:,}",
+            hint="roll back and write it in several transactions",
+        )
+    return body
+
+
+def keep_deleted_ids(meta: Meta, deleted: tuple[tuple[str, int], ...], own_ids: tuple[int, int]) -> None:
+    """Remember the highest deleted row id of each table in our range: the table no longer shows it."""
+    highest: dict[str, int] = {}
+    for table, row_id in deleted:
+        if own_ids[0] <= row_id <= own_ids[1]:
+            highest[table] = max(row_id, highest.get(table, 0))
+    for table, row_id in highest.items():
+        meta.keep_row_id(table, row_id)

@@ -1,0 +1,141 @@
+"""Reading a snapshot on a primary and loading one on a device (design.md §6).
+
+The reader holds one read transaction, so that all it gives is the state at one position of the log. The loader
+holds one write transaction from header to tail: a download that breaks off leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import apsw
+
+from octodb.model.owners import EVERYBODY
+from octodb.model.snapshots import SnapshotHeader, SnapshotRows, SnapshotTail
+from octodb.model.transactions import CHAIN_START
+from octodb.sql.tokens import quote_name
+from octodb.storage.lookup import one_value
+from octodb.storage.meta import LogTables, Meta
+from octodb.storage.schema_rules import is_shared_object
+from octodb.storage.shapes import Shapes, TableShape
+
+__all__ = ["SnapshotLoader", "SnapshotReader"]
+
+# A chunk is one message: large enough to be cheap, small enough to show progress and to share the line.
+_CHUNK_BYTES: Final = 192 * 1024
+_CHUNK_ROWS_MAX: Final = 2000
+
+
+class SnapshotReader:
+    """What user ``user_id`` may see, read from a connection of its own."""
+
+    def __init__(self, db: apsw.Connection, user_id: int) -> None:
+        self._db = db
+        self._user_id = user_id
+        self._log = LogTables(db)
+        self._meta = Meta(db)
+
+    def open(self) -> SnapshotHeader:
+        """Begin the read transaction and describe what it shows."""
+        self._db.execute("BEGIN")
+        seq = self._log.head()
+        self._shapes = Shapes.read(self._db)
+        objects = list(self._db.execute("SELECT type, name, tbl_name, sql FROM main.sqlite_schema ORDER BY rowid"))
+        shared = [
+            (kind, sql)
+            for kind, name, table, sql in objects
+            if is_shared_object(kind, name, table, sql) and not self._shapes.is_shadow(name)
+        ]
+        self._tail = SnapshotTail(tuple(sql for kind, sql in shared if kind != "table"))
+        counts = [self._count(shape) for shape in self._shapes.replicated()]
+        return SnapshotHeader(
+            seq=seq,
+            epoch=self._meta.get("epoch"),
+            chain_all=self._chain(EVERYBODY),
+            chain_user=self._chain(self._user_id),
+            schema_seq=self._meta.get("schema_seq", 0),
+            tables=tuple(sql for kind, sql in shared if kind == "table"),
+            rows_total=sum(counts),
+        )
+
+    def parts(self) -> Iterator[SnapshotRows | SnapshotTail]:
+        """The rows, the user's own first, and the tail."""
+        for owner in (self._user_id, EVERYBODY):
+            for shape in self._shapes.replicated():
+                yield from self._rows(shape, owner)
+        yield self._tail
+
+    def close(self) -> None:
+        self._db.close(True)
+
+    def _chain(self, owner: int | str) -> bytes:
+        found = self._log.chain(owner)
+        return CHAIN_START if found is None else found[1]
+
+    def _count(self, shape: TableShape) -> int:
+        sql = f"SELECT count(*) FROM {shape.quoted} WHERE {shape.owner_column} IN (?, ?)"
+        return int(one_value(self._db, sql, (self._user_id, EVERYBODY)))
+
+    def _rows(self, shape: TableShape, owner: int | str) -> Iterator[SnapshotRows]:
+        columns = ", ".join(quote_name(column) for column in shape.columns)
+        sql = f"SELECT {columns} FROM {shape.quoted} WHERE {shape.owner_column} = ?"
+        rows: list[list[Any]] = []
+        size = 0
+        for row in self._db.execute(sql, (owner,)):
+            rows.append(list(row))
+            size += 9 * len(row) + sum(len(value) for value in row if isinstance(value, str | bytes))
+            if size >= _CHUNK_BYTES or len(rows) >= _CHUNK_ROWS_MAX:
+                yield SnapshotRows(shape.name, shape.columns, rows)
+                rows, size = [], 0
+        if rows:
+            yield SnapshotRows(shape.name, shape.columns, rows)
+
+
+class SnapshotLoader:
+    """Loads a first download into an empty file, on the engine's connection."""
+
+    def __init__(self, db: apsw.Connection) -> None:
+        self._db = db
+        self._meta = Meta(db)
+        self._header: SnapshotHeader | None = None
+
+    @property
+    def loading(self) -> bool:
+        return self._header is not None
+
+    def begin(self, header: SnapshotHeader) -> None:
+        self.abandon()
+        self._db.execute("BEGIN IMMEDIATE")
+        self._header = header
+        for sql in header.tables:
+            self._db.execute(sql)
+
+    def load(self, part: SnapshotRows) -> None:
+        columns = ", ".join(quote_name(column) for column in part.columns)
+        marks = ", ".join("?" * len(part.columns))
+        sql = f"INSERT INTO main.{quote_name(part.table)} ({columns}) VALUES ({marks})"
+        self._db.executemany(sql, part.rows)
+
+    def finish(self, tail: SnapshotTail) -> None:
+        """Make the rest of the schema; the database is ready when this commits."""
+        header = self._header
+        assert header is not None
+        for sql in tail.schema:
+            self._db.execute(sql)
+        self._meta.set(
+            ready=1,
+            epoch=header.epoch,
+            cursor=header.seq,
+            chain_all=header.chain_all,
+            chain_user=header.chain_user,
+            schema_seq=header.schema_seq,
+        )
+        self._db.execute("COMMIT")
+        self._header = None
+
+    def abandon(self) -> None:
+        """The download broke off: forget what came of it."""
+        if self._header is not None and self._db.in_transaction:
+            self._db.execute("ROLLBACK")
+        self._header = None

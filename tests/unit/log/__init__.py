@@ -1,0 +1,1 @@
+"""Tests of octodb.log, one file per source file."""

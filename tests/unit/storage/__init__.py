@@ -1,0 +1,1 @@
+"""Tests of octodb.storage, one file per source file."""
