@@ -1,0 +1,501 @@
+"""A primary's side of one connection as a state machine: messages and results in, effects out. No IO.
+
+==============  ==================================================  =======================
+phase           what ends it                                        next
+==============  ==================================================  =======================
+greeting        Hello                                               challenging
+challenging     Prove with a good signature                         looking up
+looking up      node_found: known / unknown                         opening / unauthorized
+unauthorized    Signup, Login (auth=user); admitted from outside    deciding
+deciding        authorized: yes / no / later                        looking up / unauthorized
+opening         session_opened                                      welcoming
+welcoming       Subscribe, which confirms the token                 confirming
+confirming      session_confirmed                                   serving
+serving         the connection's end                                closed
+==============  ==================================================  =======================
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Final
+
+from octodb.errors import ProtocolError
+from octodb.model.entries import AppendOutcome, LogEntry
+from octodb.model.identities import AuthMode, NodeRecord, Role
+from octodb.model.owners import EVERYBODY
+from octodb.model.snapshots import SnapshotHeader, SnapshotRows, SnapshotTail
+from octodb.sync.effects import (
+    Admit,
+    AppendPush,
+    AskAuthorizer,
+    CloseConnection,
+    ConfirmSession,
+    ConfirmVerdicts,
+    Effect,
+    FindNode,
+    OpenSession,
+    OpenSnapshot,
+    ReadEntries,
+    ReadSnapshot,
+    Send,
+)
+from octodb.wire.handshake import PUBLIC_KEY_BYTES, RANDOM_BYTES, handshake_text, verify
+from octodb.wire.messages import (
+    NOT_KNOWN,
+    PROTOCOL_VERSION,
+    Applied,
+    Challenge,
+    Denied,
+    Entries,
+    Hello,
+    Login,
+    Message,
+    Ping,
+    Pong,
+    ProblemReport,
+    Prove,
+    Push,
+    Revoked,
+    Signup,
+    SnapshotChunk,
+    SnapshotEnd,
+    SnapshotStart,
+    Subscribe,
+    Unauthorized,
+    Verdict,
+    Verdicts,
+    Welcome,
+    WireEntry,
+)
+
+__all__ = ["Decision", "PrimaryFacts", "PrimarySession", "SessionPhase"]
+
+# Messages of entries or snapshot on the way and not acknowledged: bounds what a slow device makes a primary hold.
+_WINDOW_MESSAGES: Final = 16
+_ENTRIES_BYTES: Final = 256 * 1024
+_SILENCE_S_MAX: Final = 60.0
+_UNPROVED_S_MAX: Final = 20.0
+_CONFIRM_EVERY_S: Final = 5.0
+
+
+class SessionPhase(Enum):
+    GREETING = "greeting"
+    CHALLENGING = "challenging"
+    LOOKING_UP = "looking up"
+    UNAUTHORIZED = "unauthorized"
+    DECIDING = "deciding"
+    OPENING = "opening"
+    WELCOMING = "welcoming"
+    CONFIRMING = "confirming"
+    SERVING = "serving"
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True, slots=True)
+class PrimaryFacts:
+    """What every session of a primary needs to know of it. ``login_fields``: what a sign-in form asks."""
+
+    public_key: bytes
+    epoch: bytes
+    auth: AuthMode
+    login_fields: tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What the authorization logic answered (contract.md §4): kind is 'user', 'node', 'denied', 'later' or 'error'."""
+
+    kind: str
+    user_id: int = 0
+    node_type: Role = Role.SECONDARY
+    reason: str = ""
+
+
+class PrimarySession:
+    """One device's connection. ``server_random``: 32 fresh random bytes.
+
+    ``dispatched``: position up to which live sessions have been told of new entries (``entries_committed``).
+    """
+
+    def __init__(self, facts: PrimaryFacts, server_random: bytes, dispatched: Callable[[], int], now: float) -> None:
+        self._facts = facts
+        self._dispatched = dispatched
+        self._server_random = server_random
+        self._since = now
+        self._last_contact = now
+        self.phase = SessionPhase.GREETING
+        self.node: NodeRecord | None = None
+        self.public_key = b""
+        self.node_info = "{}"
+        self.live = False  # has been sent everything up to the newest dispatched entry
+        self.sent_seq = 0
+        self._hello: Hello | None = None
+        self._challenge: Challenge | None = None
+        self._outstanding = 0
+        self._reading = False
+        self._in_snapshot = False
+        self._confirmed_nonce = 0
+        self._confirm_due = 0
+        self._refused_some = False
+        self._confirmed_at = now
+        self._early_pushes: list[Effect] = []
+
+    # --- time ----------------------------------------------------------------------------------------
+
+    def tick(self, now: float) -> list[Effect]:
+        """Close what has gone silent. Call it about once a second."""
+        if self.phase is SessionPhase.CLOSED:
+            return []
+        if self.phase in {SessionPhase.GREETING, SessionPhase.CHALLENGING} and now - self._since > _UNPROVED_S_MAX:
+            return self._close("handshake_timeout", "the handshake took too long")
+        if now - self._last_contact > _SILENCE_S_MAX:
+            return self._close("silence", "nothing was heard for a minute")
+        if self._confirm_due and now - self._confirmed_at > _CONFIRM_EVERY_S:
+            return self._confirm(now)
+        return []
+
+    # --- messages ------------------------------------------------------------------------------------
+
+    def receive(self, message: Message, now: float) -> list[Effect]:
+        """Raises ProtocolError for a message that has no place here: report it and close the connection then."""
+        self._last_contact = now
+        handler = self._HANDLERS.get(type(message))
+        if self.phase is SessionPhase.CLOSED:
+            return []
+        if handler is None or (handler[1] and self.phase not in handler[1]):
+            raise ProtocolError(f"unexpected {type(message).__name__} while {self.phase.value}")
+        return handler[0](self, message, now)
+
+    def _close(self, code: str, reason: str) -> list[Effect]:
+        self.phase = SessionPhase.CLOSED
+        self.live = False
+        return [Send(ProblemReport(code, reason)), CloseConnection(reason)]
+
+    def closed(self, now: float) -> list[Effect]:
+        """The connection is gone: nothing more will be sent."""
+        effects = self._confirm(now) if self._confirm_due else []
+        self.phase = SessionPhase.CLOSED
+        self.live = False
+        return effects
+
+    # --- handshake -----------------------------------------------------------------------------------
+
+    def _on_hello(self, message: Hello, now: float) -> list[Effect]:
+        if message.version != PROTOCOL_VERSION:
+            return self._close(
+                "version", f"this primary speaks protocol {PROTOCOL_VERSION}, the device {message.version}"
+            )
+        if len(message.public_key) != PUBLIC_KEY_BYTES or len(message.client_random) != RANDOM_BYTES:
+            raise ProtocolError("a key or random of the wrong length")
+        self._hello = message
+        self.public_key = message.public_key
+        facts = self._facts
+        self._challenge = Challenge(
+            PROTOCOL_VERSION,
+            self._server_random,
+            facts.public_key,
+            facts.epoch,
+            str(facts.auth),
+            list(facts.login_fields),
+        )
+        self.phase = SessionPhase.CHALLENGING
+        return [Send(self._challenge)]
+
+    def _on_prove(self, message: Prove, now: float) -> list[Effect]:
+        assert self._hello is not None
+        assert self._challenge is not None
+        if not is_json_object(message.node_info):
+            raise ProtocolError("the device information is no JSON object")
+        text = handshake_text(self._hello, self._challenge, message.node_info)
+        if not verify(self._hello.public_key, message.signature, text):
+            return self._close("signature", "the signature does not fit the key")
+        self.node_info = message.node_info
+        self.phase = SessionPhase.LOOKING_UP
+        return [FindNode(self.public_key)]
+
+    def node_found(self, node: NodeRecord | None) -> list[Effect]:
+        """The answer to FindNode and Admit; also called when somebody else admitted the node."""
+        if self.phase not in {SessionPhase.LOOKING_UP, SessionPhase.UNAUTHORIZED, SessionPhase.DECIDING}:
+            return []
+        if node is None:
+            return self._unknown_node()
+        if node.revoked:
+            self.phase = SessionPhase.CLOSED
+            return [Send(Revoked("this device was revoked")), CloseConnection("revoked")]
+        assert self._hello is not None
+        self.node = node
+        self.phase = SessionPhase.OPENING
+        return [OpenSession(node.node_id, self._hello.session_token, self.node_info)]
+
+    def _unknown_node(self) -> list[Effect]:
+        auth = self._facts.auth
+        if auth is AuthMode.NONE:
+            return [self._admit(0, Role.SECONDARY)]
+        if auth is AuthMode.NODE:
+            self.phase = SessionPhase.DECIDING
+            ask = AskAuthorizer("new_node", "", self.public_key, self.node_info)
+            return [Send(Unauthorized("decision")), ask]
+        self.phase = SessionPhase.UNAUTHORIZED
+        return [Send(Unauthorized("login"))]
+
+    def _admit(self, user_id: int, node_type: Role) -> Admit:
+        self.phase = SessionPhase.LOOKING_UP
+        return Admit(self.public_key, user_id, node_type, self._facts.auth, self.node_info)
+
+    def _on_sign_in(self, message: Signup | Login, now: float) -> list[Effect]:
+        if self._facts.auth is AuthMode.USER and self.phase is SessionPhase.DECIDING:
+            raise ProtocolError("one sign-in at a time")
+        if self._facts.auth is not AuthMode.USER or self.phase is not SessionPhase.UNAUTHORIZED:
+            return []  # nobody asked: no error, no effect (contract of user_login)
+        action = "user_signup" if isinstance(message, Signup) else "user_login"
+        self.phase = SessionPhase.DECIDING
+        return [AskAuthorizer(action, message.data, self.public_key, self.node_info)]
+
+    def authorized(self, decision: Decision) -> list[Effect]:
+        """The answer to AskAuthorizer."""
+        if self.phase is not SessionPhase.DECIDING:
+            return []
+        if decision.kind in {"user", "node"}:
+            return [self._admit(decision.user_id, decision.node_type)]
+        self.phase = SessionPhase.UNAUTHORIZED
+        if decision.kind == "later":
+            return [Send(Unauthorized("decision"))]
+        return [Send(Denied(decision.kind, decision.reason))]
+
+    def session_opened(self, token: bytes, head: int) -> list[Effect]:
+        """The answer to OpenSession. ``token`` b'': the token the device has is unknown here."""
+        if self.phase is not SessionPhase.OPENING:
+            return []
+        if not token:
+            return self._close(
+                "unknown_session",
+                "this file is a copy of a device's file, or an old backup of it: another one with the same"
+                " identity has synced since. Open a new file and sign in again",
+            )
+        assert self.node is not None
+        self.phase = SessionPhase.WELCOMING
+        node = self.node
+        return [Send(Welcome(node.node_id, node.user_id, token, head, 0, node.last_nonce))]
+
+    def _on_subscribe(self, message: Subscribe, now: float) -> list[Effect]:
+        assert self.node is not None
+        self.phase = SessionPhase.CONFIRMING
+        return [
+            ConfirmSession(
+                self.node.node_id,
+                self.node.user_id,
+                message.session_token,
+                message.confirmed_nonce,
+                message.epoch,
+                message.cursor,
+                message.chain_user,
+                message.chain_all,
+            )
+        ]
+
+    def session_confirmed(self, asked: ConfirmSession, token_is_current: bool, history_matches: bool) -> list[Effect]:
+        """The answer to ConfirmSession."""
+        if self.phase is not SessionPhase.CONFIRMING:
+            return []
+        if not token_is_current:
+            return self._close("session", "another connection of this device has taken over")
+        if asked.epoch and not history_matches:
+            return self._close(
+                "history",
+                "this primary does not have what this device has already received: was it restored?",
+            )
+        self.phase = SessionPhase.SERVING
+        early, self._early_pushes = self._early_pushes, []
+        if not asked.epoch:
+            self._in_snapshot = True
+            return [OpenSnapshot(asked.user_id), *early]
+        self.sent_seq = asked.cursor
+        return [*self._read_entries(), *early]
+
+    # --- snapshot ------------------------------------------------------------------------------------
+
+    def snapshot_read(self, part: SnapshotHeader | SnapshotRows | SnapshotTail) -> list[Effect]:
+        """The answer to OpenSnapshot and ReadSnapshot."""
+        if self.phase is not SessionPhase.SERVING:
+            return []
+        self._reading = False
+        self._outstanding += 1
+        if isinstance(part, SnapshotHeader):
+            self.sent_seq = part.seq
+            message: Message = SnapshotStart(
+                part.seq,
+                part.epoch,
+                part.chain_all,
+                part.chain_user,
+                part.schema_seq,
+                list(part.tables),
+                part.rows_total,
+            )
+            return [Send(message), *self._continue()]
+        if isinstance(part, SnapshotRows):
+            return [Send(SnapshotChunk(part.table, list(part.columns), part.rows)), *self._continue()]
+        self._in_snapshot = False
+        return [Send(SnapshotEnd(list(part.schema))), *self._continue()]
+
+    # --- entries -------------------------------------------------------------------------------------
+
+    def _continue(self) -> list[Effect]:
+        """Send on while the window has room."""
+        if self._reading or self.live or self._outstanding >= _WINDOW_MESSAGES:
+            return []
+        if self._in_snapshot:
+            self._reading = True
+            return [ReadSnapshot()]
+        return self._read_entries()
+
+    def _read_entries(self) -> list[Effect]:
+        assert self.node is not None
+        self._reading = True
+        return [ReadEntries(self.node.user_id, self.sent_seq, _ENTRIES_BYTES)]
+
+    def entries_read(self, entries: list[LogEntry], through: int) -> list[Effect]:
+        """The answer to ReadEntries."""
+        self._reading = False
+        if self.phase is not SessionPhase.SERVING:
+            return []
+        self.live = through >= self._dispatched()
+        return self._send_entries(entries, through) + ([] if self.live else self._continue())
+
+    def entries_committed(self, entries: list[LogEntry], through: int) -> list[Effect]:
+        """New entries, all that there are between the last call and ``through``; those of others are left out here."""
+        if self.phase is not SessionPhase.SERVING or not self.live:
+            return []
+        if self._outstanding >= _WINDOW_MESSAGES:
+            self.live = False  # slow: read from the log again when it has caught up
+            return []
+        mine = [entry for entry in entries if entry.seq > self.sent_seq and self._may_see(entry)]
+        if not mine:
+            self.sent_seq = max(self.sent_seq, through)
+            return []
+        return self._send_entries(mine, through)
+
+    def _may_see(self, entry: LogEntry) -> bool:
+        """P5: a device sees its user's stream and everybody's, nothing else."""
+        assert self.node is not None
+        return entry.owner in {EVERYBODY, self.node.user_id}
+
+    def _send_entries(self, entries: list[LogEntry], through: int) -> list[Effect]:
+        assert self.node is not None
+        own_id = self.node.node_id
+        wire = [
+            WireEntry(entry.seq, entry.owner == EVERYBODY, entry.nonce, entry.chain, b"")
+            if entry.origin == own_id and entry.nonce is not None
+            else WireEntry(entry.seq, entry.owner == EVERYBODY, 0, entry.chain, entry.body)
+            for entry in sorted(entries, key=lambda entry: (entry.seq, entry.owner == EVERYBODY))
+            if self._may_see(entry)
+        ]
+        self.sent_seq = max(self.sent_seq, through)
+        self._outstanding += 1
+        return [Send(Entries(wire, through))]
+
+    def _on_applied(self, message: Applied, now: float) -> list[Effect]:
+        if message.messages < 0 or message.messages > self._outstanding:
+            raise ProtocolError("more messages acknowledged than sent")
+        self._outstanding -= message.messages
+        if message.confirmed_nonce > self._confirmed_nonce and self._refused_some:
+            # only refusals are kept for telling them again; acceptances are in the log
+            self._confirm_due = self._confirmed_nonce = message.confirmed_nonce
+        return self._continue()
+
+    def _confirm(self, now: float) -> list[Effect]:
+        assert self.node is not None
+        self._confirmed_at = now
+        nonce, self._confirm_due = self._confirm_due, 0
+        return [ConfirmVerdicts(self.node.node_id, nonce)]
+
+    # --- pushes --------------------------------------------------------------------------------------
+
+    def _on_push(self, message: Push, now: float) -> list[Effect]:
+        assert self.node is not None
+        if not message.transactions:
+            return []
+        push = AppendPush(self.node.node_id, self.node.user_id, message.transactions)
+        if self.phase is SessionPhase.CONFIRMING:
+            # nothing of a device counts before its session token is confirmed
+            self._early_pushes.append(push)
+            return []
+        return [push]
+
+    def appended(self, outcomes: list[AppendOutcome]) -> list[Effect]:
+        """Verdicts that no entry will tell: refusals, and transactions judged before."""
+        if self.phase is not SessionPhase.SERVING:
+            return []
+        verdicts: list[Verdict] = []
+        for outcome in outcomes:
+            if outcome.kind == "rejected":
+                reason = outcome.rejection
+                assert reason is not None
+                self._refused_some = True
+                verdicts.append(
+                    Verdict(outcome.nonce, 0, reason.code, reason.message, reason.table, list(reason.columns))
+                )
+            elif outcome.kind in {"fork", "gap", "corrupt"}:
+                effects: list[Effect] = [Send(Verdicts(verdicts))] if verdicts else []
+                return effects + self._close(outcome.kind, _WHY_NOT[outcome.kind])
+        return [Send(Verdicts(verdicts))] if verdicts else []
+
+    def append_failed(self, reason: str) -> list[Effect]:
+        """The batch was abandoned without verdicts: the device comes back and sends again."""
+        if self.phase is not SessionPhase.SERVING:
+            return []
+        return self._close("retry", f"the primary could not store transactions: {reason}")
+
+    # --- the rest ------------------------------------------------------------------------------------
+
+    def _on_ping(self, message: Ping, now: float) -> list[Effect]:
+        through = self._dispatched() if self.live else NOT_KNOWN
+        return [Send(Pong(message.sent_at, through))]
+
+    def _on_pong(self, message: Pong, now: float) -> list[Effect]:
+        return []
+
+    def _on_problem(self, message: ProblemReport, now: float) -> list[Effect]:
+        self.phase = SessionPhase.CLOSED
+        return [CloseConnection(message.reason)]
+
+    _PROVED: Final = {
+        SessionPhase.UNAUTHORIZED,
+        SessionPhase.DECIDING,
+        SessionPhase.LOOKING_UP,
+        SessionPhase.OPENING,
+        SessionPhase.WELCOMING,
+        SessionPhase.CONFIRMING,
+        SessionPhase.SERVING,
+    }
+    # handler, phases in which the message may come (none named: any)
+    _HANDLERS: dict[type, tuple[Callable[..., list[Effect]], set[SessionPhase]]] = {  # noqa: RUF012 - a constant table
+        Hello: (_on_hello, {SessionPhase.GREETING}),
+        Prove: (_on_prove, {SessionPhase.CHALLENGING}),
+        Signup: (_on_sign_in, _PROVED),
+        Login: (_on_sign_in, _PROVED),
+        Subscribe: (_on_subscribe, {SessionPhase.WELCOMING}),
+        Push: (_on_push, {SessionPhase.SERVING, SessionPhase.CONFIRMING}),
+        Applied: (_on_applied, {SessionPhase.SERVING}),
+        Ping: (_on_ping, _PROVED),
+        Pong: (_on_pong, _PROVED),
+        ProblemReport: (_on_problem, set()),
+    }
+
+
+def is_json_object(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+_WHY_NOT: Final = {
+    "fork": "this device sent another transaction under a number it had used before: its file is a copy or an old"
+    " backup",
+    "gap": "transactions of this device are missing before the one it sent: was this primary restored from a backup?",
+    "corrupt": "a transaction does not fit its hash: it was damaged on the way or on the device's disk",
+}

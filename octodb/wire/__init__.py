@@ -1,0 +1,1 @@
+"""Bytes to messages and back, and the handshake's signed text. No IO."""

@@ -1,0 +1,282 @@
+"""The messages between a device and a primary, and their codec (docs/protocol.md, design.md §9).
+
+Each message is a msgpack array whose first item is the message's number. Numbers are never reused; fields are
+only added at the end, with a default. Owns shapes and limits of single fields; decides nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+import msgspec
+
+from octodb.errors import ProtocolError
+
+__all__ = [
+    "HANDSHAKE_BYTES_MAX",
+    "MESSAGE_BYTES_MAX",
+    "NOT_KNOWN",
+    "PROTOCOL_VERSION",
+    "Applied",
+    "Challenge",
+    "Denied",
+    "Entries",
+    "Hello",
+    "Login",
+    "Message",
+    "Ping",
+    "Pong",
+    "ProblemReport",
+    "Prove",
+    "Push",
+    "PushedTransaction",
+    "Revoked",
+    "Signup",
+    "SnapshotChunk",
+    "SnapshotEnd",
+    "SnapshotStart",
+    "Subscribe",
+    "Unauthorized",
+    "Verdict",
+    "Verdicts",
+    "Welcome",
+    "WireEntry",
+    "decode_message",
+    "encode_message",
+]
+
+PROTOCOL_VERSION: Final = 1
+# In a Pong: the device is behind, or it was a device that was asked.
+NOT_KNOWN: Final = -1
+# Before a peer has proved its key it may send hello, prove and a login text, nothing larger.
+HANDSHAKE_BYTES_MAX: Final = 64 * 1024
+# A whole transaction body (BODY_BYTES_MAX) and its envelope, or a batch of entries with one such body.
+MESSAGE_BYTES_MAX: Final = 72 * 1024 * 1024
+
+
+# Positions, nonces, ids and counters: what SQLite can store, and never negative.
+Count = Annotated[int, msgspec.Meta(ge=0, le=0x7FFFFFFFFFFFFFFF)]
+
+
+class Hello(msgspec.Struct, array_like=True, frozen=True, tag=1):
+    """Device → primary, first. ``session_token`` is b'' until one was stored.
+
+    ``id_counter``: highest row id sequence this device has used in any table.
+    """
+
+    version: int
+    public_key: bytes
+    client_random: bytes
+    database_id: bytes
+    session_token: bytes
+    id_counter: Count
+
+
+class Challenge(msgspec.Struct, array_like=True, frozen=True, tag=2):
+    """Primary → device. ``login_fields``: what a sign-in form should ask, e.g. ``{"name": "email"}``."""
+
+    version: int
+    server_random: bytes
+    primary_key: bytes
+    epoch: bytes
+    auth_mode: str
+    login_fields: list[dict[str, Any]]
+
+
+class Prove(msgspec.Struct, array_like=True, frozen=True, tag=3):
+    """Device → primary: Ed25519 signature over the handshake text; device information as JSON."""
+
+    signature: bytes
+    node_info: str
+
+
+class Welcome(msgspec.Struct, array_like=True, frozen=True, tag=4):
+    """Primary → device: it is authorized. ``last_nonce``: newest transaction of it that has a verdict."""
+
+    node_id: Count
+    user_id: Count
+    session_token: bytes
+    head: Count
+    floor: Count
+    last_nonce: Count
+
+
+class Unauthorized(msgspec.Struct, array_like=True, frozen=True, tag=5):
+    """Primary → device. ``wanted``: 'login' (send signup or login) or 'decision' (wait)."""
+
+    wanted: str
+
+
+class Revoked(msgspec.Struct, array_like=True, frozen=True, tag=6):
+    """Primary → device: cut off for good. Its data stays readable, its queue is kept."""
+
+    reason: str
+
+
+class Signup(msgspec.Struct, array_like=True, frozen=True, tag=7):
+    data: str
+
+
+class Login(msgspec.Struct, array_like=True, frozen=True, tag=8):
+    data: str
+
+
+class Denied(msgspec.Struct, array_like=True, frozen=True, tag=10):
+    """Primary → device. ``code``: 'denied' (wrong data) or 'error' (the authorizer failed; try later)."""
+
+    code: str
+    reason: str
+
+
+class PushedTransaction(msgspec.Struct, array_like=True, frozen=True):
+    nonce: Count
+    hash: bytes
+    body: bytes
+
+
+class Push(msgspec.Struct, array_like=True, frozen=True, tag=11):
+    """Device → primary: transactions in order of nonce."""
+
+    transactions: list[PushedTransaction]
+
+
+class Verdict(msgspec.Struct, array_like=True, frozen=True):
+    """``seq`` > 0: accepted there. ``seq`` 0: rejected, for the reason named by the other fields."""
+
+    nonce: Count
+    seq: Count
+    code: str = ""
+    message: str = ""
+    table: str = ""
+    columns: list[str] = []
+
+
+class Verdicts(msgspec.Struct, array_like=True, frozen=True, tag=12):
+    verdicts: list[Verdict]
+
+
+class Subscribe(msgspec.Struct, array_like=True, frozen=True, tag=13):
+    """Device → primary: confirms the session token as stored, and asks for entries after a cursor.
+
+    ``epoch`` b'' asks for a snapshot first. ``confirmed_nonce``: verdicts up to it are stored durably.
+    """
+
+    session_token: bytes
+    epoch: bytes
+    cursor: Count
+    chain_all: bytes
+    chain_user: bytes
+    confirmed_nonce: Count
+    resume_token: bytes = b""
+
+
+class WireEntry(msgspec.Struct, array_like=True, frozen=True):
+    """One owner's part of the entry at ``seq``. ``everybody``: of the '*' stream, otherwise of the user's.
+
+    ``nonce`` > 0 and an empty body: the device's own transaction, whose bytes it has.
+    """
+
+    seq: Count
+    everybody: bool
+    nonce: Count
+    chain: bytes
+    body: bytes
+
+
+class Entries(msgspec.Struct, array_like=True, frozen=True, tag=14):
+    """Primary → device. ``through``: with these, the device has everything up to that position."""
+
+    entries: list[WireEntry]
+    through: Count
+
+
+class SnapshotStart(msgspec.Struct, array_like=True, frozen=True, tag=15):
+    """Primary → device: a frozen state at ``seq``. ``tables``: CREATE TABLE texts, in order."""
+
+    seq: Count
+    epoch: bytes
+    chain_all: bytes
+    chain_user: bytes
+    schema_seq: Count
+    tables: list[str]
+    rows_total: Count
+
+
+class SnapshotChunk(msgspec.Struct, array_like=True, frozen=True, tag=16):
+    table: str
+    columns: list[str]
+    rows: list[list[Any]]
+
+
+class SnapshotEnd(msgspec.Struct, array_like=True, frozen=True, tag=17):
+    """``schema``: indexes, views and triggers, made after the rows are in."""
+
+    schema: list[str]
+
+
+class Applied(msgspec.Struct, array_like=True, frozen=True, tag=18):
+    """Device → primary: stored durably up to ``cursor``; ``messages`` more may be sent (flow control)."""
+
+    cursor: Count
+    confirmed_nonce: Count
+    messages: int
+
+
+class Ping(msgspec.Struct, array_like=True, frozen=True, tag=20):
+    """``sent_at``: the sender's clock, given back in the pong."""
+
+    sent_at: float
+
+
+class Pong(msgspec.Struct, array_like=True, frozen=True, tag=21):
+    """``through``: position up to which the device has been sent everything, or NOT_KNOWN."""
+
+    sent_at: float
+    through: int
+
+
+class ProblemReport(msgspec.Struct, array_like=True, frozen=True, tag=22):
+    """Either way, before closing. ``code``: see docs/protocol.md."""
+
+    code: str
+    reason: str
+
+
+Message = (
+    Hello
+    | Challenge
+    | Prove
+    | Welcome
+    | Unauthorized
+    | Revoked
+    | Signup
+    | Login
+    | Denied
+    | Push
+    | Verdicts
+    | Subscribe
+    | Entries
+    | SnapshotStart
+    | SnapshotChunk
+    | SnapshotEnd
+    | Applied
+    | Ping
+    | Pong
+    | ProblemReport
+)
+
+_encoder: Final = msgspec.msgpack.Encoder()
+_decoder: Final = msgspec.msgpack.Decoder(Message)
+
+
+def encode_message(message: Message) -> bytes:
+    return _encoder.encode(message)
+
+
+def decode_message(data: bytes) -> Message:
+    """Raises ProtocolError on anything that is not one whole message of a known number and shape."""
+    try:
+        decoded: Message = _decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError) as error:
+        raise ProtocolError(f"not an OctoDB message: {error}") from error
+    return decoded

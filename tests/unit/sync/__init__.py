@@ -1,0 +1,1 @@
+"""Tests of octodb.sync, one file per source file."""

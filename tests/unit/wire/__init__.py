@@ -1,0 +1,1 @@
+"""Tests of octodb.wire, one file per source file."""
