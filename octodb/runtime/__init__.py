@@ -1,0 +1,1 @@
+"""Threads, asyncio, sockets, clock and randomness: here and nowhere else."""

@@ -1,0 +1,98 @@
+"""Asking the application who may join: the callbacks of contract.md §4, on the node's callback thread.
+
+Turns what a callback returns into a ``Decision``; holds no rules of its own.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, Final
+
+from octodb.model.identities import Role
+from octodb.runtime.events import EventThread
+from octodb.sync.effects import AskAuthorizer
+from octodb.sync.primary import Decision
+
+__all__ = ["CALLBACK_NAMES", "CallbackAuthorizer"]
+
+CALLBACK_NAMES: Final = frozenset(
+    {"user_signup", "user_login", "new_node", "sync_notification", "transaction_notification"}
+)
+
+_Answer = Callable[[Decision], None]
+_WAITING_MAX: Final = 10_000
+
+
+class CallbackAuthorizer:
+    """Calls the registered functions. ``answer`` is called on the callback thread with each decision."""
+
+    def __init__(self, thread: EventThread) -> None:
+        self._thread = thread
+        self._functions: dict[str, Callable[..., Any]] = {}
+        self._lock = threading.Lock()
+        self._waiting: list[tuple[AskAuthorizer, _Answer]] = []  # asked before there was a function
+
+    def register(self, name: str, function: Callable[..., Any] | None) -> None:
+        """Set or remove a callback. Requests that came before it are asked now: a primary listens before its program
+        has registered everything."""
+        with self._lock:
+            if function is None:
+                self._functions.pop(name, None)
+                return
+            self._functions[name] = function
+            ready = [one for one in self._waiting if one[0].action == name]
+            self._waiting = [one for one in self._waiting if one[0].action != name]
+        for request, answer in ready:
+            self.ask(request, answer)
+
+    def give_up(self, request: AskAuthorizer) -> None:
+        """Answer a sign-in that still waits for a function: there is none. A new node goes on waiting."""
+        with self._lock:
+            found = [one for one in self._waiting if one[0] is request and request.action != "new_node"]
+            self._waiting = [one for one in self._waiting if one not in found]
+        what = "sign up" if request.action == "user_signup" else "log in"
+        for _, answer in found:
+            answer(Decision("error", reason=f"this primary has no way to {what} users"))
+
+    def get(self, name: str) -> Callable[..., Any] | None:
+        return self._functions.get(name)
+
+    def ask(self, request: AskAuthorizer, answer: _Answer) -> None:
+        """Call the function for ``request``, now or once there is one."""
+        with self._lock:
+            function = self._functions.get(request.action)
+            if function is None:
+                self._waiting = [*self._waiting[-_WAITING_MAX:], (request, answer)]
+                return
+        arguments = (request.node_info,) if request.action == "new_node" else (request.data, request.node_info)
+
+        def work() -> None:
+            try:
+                result = function(*arguments)
+            except Exception:
+                answer(Decision("error", reason="the authorization logic failed; try again later"))
+                raise
+            answer(_decision(request.action, result))
+
+        self._thread.submit(work)
+
+
+def _decision(action: str, result: object) -> Decision:
+    """contract.md §4: > 0 this user, 0 a new one, -1 no, -2 later, -3 error; new_node answers with a role.
+
+    A function may give a reason for the user to read beside its number: ``(-1, "wrong password")``.
+    """
+    reason = "not authorized"
+    if isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], str):
+        result, reason = result
+    if isinstance(result, str) and action == "new_node" and result in set(Role):
+        return Decision("node", node_type=Role(result))
+    if isinstance(result, int) and not isinstance(result, bool):
+        if result == -1:
+            return Decision("denied", reason=reason)
+        if result == -2:
+            return Decision("later")
+        if result >= 0 and action != "new_node":
+            return Decision("user", user_id=result)
+    return Decision("error", reason="the authorization logic failed; try again later")

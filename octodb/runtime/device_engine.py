@@ -1,0 +1,414 @@
+"""The engine of a device file: drives ``DeviceSync`` with real sockets, clock and storage.
+
+Runs on the engine thread; SQLite work goes to the storage thread, in order. At most one process runs it for a file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import secrets
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from octodb.errors import ProtocolError
+from octodb.model.identities import Role
+from octodb.model.node_uri import Address, NodeUri
+from octodb.model.snapshots import SnapshotHeader, SnapshotRows
+from octodb.model.status import SyncStatus
+from octodb.runtime.device_info import collect_node_info
+from octodb.runtime.engine_lock import EngineLock
+from octodb.runtime.engine_thread import StorageThread
+from octodb.runtime.framed_connection import FramedConnection
+from octodb.runtime.status_file import remove_status_file, write_status_file
+from octodb.storage.database import engine_connection
+from octodb.storage.device_store import DeviceStore, Incoming, IncomingEntry
+from octodb.storage.meta import Meta
+from octodb.sync.device import DeviceFacts, DeviceSync
+from octodb.sync.effects import (
+    AbandonSnapshot,
+    BringIn,
+    CloseConnection,
+    Dial,
+    Effect,
+    LoadSnapshotPart,
+    Notify,
+    ReadOutbox,
+    Send,
+    StoreWelcome,
+)
+from octodb.wire.handshake import sign
+from octodb.wire.messages import Message
+
+__all__ = ["DeviceEngine"]
+
+_DIAL_S_MAX: Final = 8.0
+_TAKE_OVER_EVERY_S: Final = 0.5
+# Commits of other processes show in PRAGMA data_version; a look costs some ten microseconds.
+_LOOK_EVERY_S: Final = 0.1
+_PUBLISH_EVERY_S: Final = 0.25
+_HEARTBEAT_S: Final = 4.0
+_LINGER_S: Final = 0.003
+
+
+class DeviceEngine:
+    """``emit(event, info)`` tells the application; it is called on the engine thread."""
+
+    def __init__(self, uri: NodeUri, emit: Callable[[str, dict[str, Any]], None]) -> None:
+        self._uri = uri
+        self._emit = emit
+        self._lock = EngineLock(uri.path)
+        self._storage = StorageThread("octodb-storage")
+        self._sync: DeviceSync | None = None
+        self._store: DeviceStore | None = None
+        self._connection: FramedConnection | None = None
+        self._effects: asyncio.Queue[Effect] = asyncio.Queue()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._dialing: asyncio.Task[None] | None = None
+        self._moved = asyncio.Event()  # the machine's timers may have changed
+        self._bytes = (0, 0)
+        self._publish_soon = False
+        self._request: tuple[str, str] | None = None
+        self.wants_poke = True  # a commit should call ``committed``; False while one call is on its way
+        self._looked_at = 0.0
+        self._status = SyncStatus()
+
+    # --- life ----------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Take the engine lock and begin; while another process has it, wait to take over."""
+        if self._lock.acquire():
+            await self._run_engine()
+        else:
+            self._tasks.append(asyncio.create_task(self._take_over()))
+
+    async def stop(self) -> None:
+        for task in [*self._tasks, *([self._dialing] if self._dialing else [])]:
+            task.cancel()
+        if self._connection is not None:
+            self._connection.abort("this process closed the database")
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._storage.run(self._close_store)
+        self._storage.close()
+        if self._sync is not None:
+            remove_status_file(self._uri.path)
+        self._sync = None
+        self._lock.release()
+
+    def _close_store(self) -> None:
+        if self._store is not None:
+            self._store.close()
+            self._store = None
+
+    async def _take_over(self) -> None:
+        while not self._lock.acquire():
+            await asyncio.sleep(_TAKE_OVER_EVERY_S)
+        await self._run_engine()
+
+    async def _run_engine(self) -> None:
+        values = await self._storage.run(self._open_store)
+        store = self._store
+        assert store is not None
+        private_key = values["private_key"]
+        cursor = store.cursor()
+        facts = DeviceFacts(
+            public_key=values["public_key"],
+            database_id=values["database_id"],
+            session_token=values.get("session_token", b""),
+            identity=store.identity(),
+            epoch=cursor.epoch,
+            cursor=cursor.seq,
+            chain_all=cursor.chain_all,
+            chain_user=cursor.chain_user,
+            settled_nonce=store.settled_nonce(),
+            has_pending=store.queue().pending > 0,
+            id_counter=store.id_counter(),
+        )
+        info = collect_node_info(facts.public_key, str(Role.SECONDARY), values.get("node_info", ""))
+        self._sync = DeviceSync(facts, self._uri.connect, lambda text: sign(private_key, text), info)
+        if self._request is not None:
+            self._handle(self._sync.request_login(*self._request))
+        self._tasks += [
+            asyncio.create_task(self._work_on_storage()),
+            asyncio.create_task(self._watch_clock()),
+            asyncio.create_task(self._watch_file()),
+            asyncio.create_task(self._publish()),
+        ]
+        self._handle(self._sync.start(time.monotonic()))
+
+    def _open_store(self) -> dict[str, Any]:
+        db = engine_connection(self._uri.path, Role.SECONDARY)
+        self._db = db
+        self._store = DeviceStore(db, self._uri.path, time.time)
+        return Meta(db).get_all()
+
+    # --- from other threads, by way of the engine thread ------------------------------------------------
+
+    def request_login(self, action: str, data: str) -> None:
+        self._request = (action, data)
+        if self._sync is not None:
+            self._handle(self._sync.request_login(action, data))
+
+    def committed(self) -> None:
+        """An application of this process committed. A lone commit is sent at once; in a stream of them the engine looks
+        every few milliseconds, so that they share messages and do not wait for each other's turns."""
+        now = time.monotonic()
+        since_s = now - self._looked_at
+        if since_s < _LINGER_S:
+            asyncio.get_running_loop().call_later(_LINGER_S - since_s, self._look_at_queue)
+        else:
+            self._look_at_queue()
+
+    def _look_at_queue(self) -> None:
+        self._looked_at = time.monotonic()
+        self.wants_poke = True
+        if self._sync is not None:
+            self._handle(self._sync.queue_moved())
+
+    def ping(self) -> None:
+        if self._sync is not None:
+            self._handle(self._sync.ping(time.monotonic()))
+
+    @property
+    def running(self) -> bool:
+        """Whether this process runs the engine of the file."""
+        return self._sync is not None
+
+    @property
+    def head_known_at(self) -> float | None:
+        """Monotonic time at which a primary last said where its head is."""
+        return None if self._sync is None else self._sync.head_known_at
+
+    @property
+    def login_pending(self) -> bool:
+        return self._request is not None and self._sync is None
+
+    def status(self) -> SyncStatus:
+        """The status now, without the queue. May be called from any thread: it reads immutable values."""
+        sync = self._sync
+        if sync is None:
+            return self._status
+        now = time.monotonic()
+        identity = sync.facts.identity
+        connection = self._connection
+        current = (connection.bytes_in, connection.bytes_out) if connection is not None else (0, 0)
+        return SyncStatus(
+            node_id=identity.node_id,
+            user_id=identity.user_id,
+            node_type=str(Role.SECONDARY),
+            public_key=sync.facts.public_key.hex(),
+            db_is_ready=identity.ready,
+            state=sync.state,
+            connected=sync.connected,
+            server=str(sync.server.address) if sync.server is not None and sync.connected else None,
+            rtt_ms=None if sync.rtt_s is None or not sync.connected else round(sync.rtt_s * 1000, 3),
+            auth=sync.auth,
+            log=sync.log,
+            snapshot=sync.snapshot,
+            bytes_in=self._bytes[0] + current[0],
+            bytes_out=self._bytes[1] + current[1],
+            last_contact_s=None if sync.last_contact is None else round(now - sync.last_contact, 3),
+            engine_pid=os.getpid(),
+            engine_age_s=0.0,
+            last_error=sync.last_error,
+            servers=tuple(
+                {
+                    "server": str(server.address),
+                    "state": "connected"
+                    if sync.connected and server is sync.server
+                    else ("failed" if server.last_error else "standby"),
+                    "error": server.last_error,
+                }
+                for server in sync.servers.servers
+            ),
+        )
+
+    # --- effects -------------------------------------------------------------------------------------
+
+    def _handle(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            if isinstance(effect, Send):
+                if self._connection is not None:
+                    self._connection.send(effect.message)
+            elif isinstance(effect, Notify):
+                self._notify(effect)
+            elif isinstance(effect, Dial):
+                self._dialing = asyncio.create_task(self._dial(effect.address))
+            elif isinstance(effect, CloseConnection):
+                if self._connection is not None:
+                    self._connection.close(effect.reason)
+            else:
+                self._effects.put_nowait(effect)
+        self._moved.set()
+
+    def _notify(self, effect: Notify) -> None:
+        self._publish_soon = True
+        self._emit(effect.event, effect.info)
+
+    async def _work_on_storage(self) -> None:
+        """Storage effects one after the other, each answered to the machine before the next."""
+        while True:
+            effect = await self._effects.get()
+            try:
+                await self._perform(effect)
+            except Exception as error:  # noqa: BLE001 - whatever it was, the file is as it was before
+                # the connection is given up; what was asked for is asked again after the next one
+                self._storage_failed(error)
+
+    def _storage_failed(self, error: Exception) -> None:
+        assert self._sync is not None
+        reason = f"{type(error).__name__}: {error}"
+        self._sync.storage_failed(reason)
+        self._emit("error", {"code": "storage", "reason": reason})
+        if self._connection is not None:
+            self._connection.abort(reason)
+
+    async def _perform(self, effect: Effect) -> None:
+        sync, store = self._sync, self._store
+        assert sync is not None
+        assert store is not None
+        if isinstance(effect, BringIn):
+            result = await self._storage.run_patiently(store.bring_in, _incoming(effect))
+            cursor = result.cursor
+            self._handle(
+                sync.brought_in(
+                    effect,
+                    (cursor.seq, cursor.chain_all, cursor.chain_user),
+                    result.accepted,
+                    result.rejected,
+                    result.tables,
+                    result.settled,
+                    result.has_pending,
+                )
+            )
+        elif isinstance(effect, ReadOutbox):
+            found = await self._storage.run_patiently(
+                store.read_outbox, effect.after, effect.count_max, effect.bytes_max
+            )
+            self._handle(sync.outbox_read(effect, found))
+        elif isinstance(effect, StoreWelcome):
+            await self._storage.run_patiently(store.store_welcome, effect.node_id, effect.user_id, effect.session_token)
+            self._request = None
+            self._handle(sync.welcome_stored(time.monotonic()))
+        elif isinstance(effect, LoadSnapshotPart):
+            await self._storage.run_patiently(_load_part, store, effect)
+            received = self._connection.bytes_in if self._connection is not None else 0
+            self._handle(sync.snapshot_loaded(effect, received))
+        elif isinstance(effect, AbandonSnapshot):
+            await self._storage.run_patiently(store.snapshot.abandon)
+
+    # --- network -------------------------------------------------------------------------------------
+
+    async def _dial(self, address: Address) -> None:
+        assert self._sync is not None
+        loop = asyncio.get_running_loop()
+        connection = FramedConnection(self._received, self._lost)
+        try:
+            async with asyncio.timeout(_DIAL_S_MAX):
+                await loop.create_connection(lambda: connection, address.host, address.port)
+        except TimeoutError:
+            self._failed(f"{address}: no answer within {_DIAL_S_MAX:.0f} s")
+            return
+        except OSError as error:
+            self._failed(f"{address}: {_why_not_reached(error)}")
+            return
+        self._connection = connection
+        # what a primary sends is bounded by its own limits; there is nothing to distrust before the handshake
+        connection.trust()
+        self._handle(self._sync.connected_to(secrets.token_bytes(32), time.monotonic()))
+
+    def _received(self, message: Message) -> None:
+        sync = self._sync
+        if sync is None:
+            return
+        try:
+            self._handle(sync.receive(message, time.monotonic()))
+        except ProtocolError as error:
+            if self._connection is not None:
+                self._connection.close(str(error))
+
+    def _lost(self, reason: str) -> None:
+        if self._connection is not None:
+            self._bytes = (
+                self._bytes[0] + self._connection.bytes_in,
+                self._bytes[1] + self._connection.bytes_out,
+            )
+        self._connection = None
+        self._failed(reason)
+
+    def _failed(self, reason: str) -> None:
+        if self._sync is not None:
+            jitter = random.random()  # noqa: S311 - it spreads reconnections, it hides nothing
+            self._handle(self._sync.connection_failed(reason, jitter, time.monotonic()))
+
+    # --- time ----------------------------------------------------------------------------------------
+
+    async def _watch_clock(self) -> None:
+        sync = self._sync
+        assert sync is not None
+        while True:
+            self._moved.clear()
+            now = time.monotonic()
+            due = sync.next_tick(now)
+            if due is not None and due <= now:
+                self._handle(sync.tick(now))
+                await asyncio.sleep(0.01)
+                continue
+            try:
+                async with asyncio.timeout(None if due is None else due - now):
+                    await self._moved.wait()
+            except TimeoutError:
+                continue
+
+    async def _watch_file(self) -> None:
+        """Transactions that other processes commit to this file are ours to send."""
+        seen = await self._storage.run(self._data_version)
+        while True:
+            await asyncio.sleep(_LOOK_EVERY_S)
+            version = await self._storage.run(self._data_version)
+            if version != seen:
+                seen = version
+                self._look_at_queue()
+
+    def _data_version(self) -> int:
+        return int(self._db.pragma("data_version"))
+
+    async def _publish(self) -> None:
+        """Rewrite the status sidecar when something changed, and now and then as a sign of life."""
+        published = -_HEARTBEAT_S
+        while True:
+            if self._publish_soon or time.monotonic() - published >= _HEARTBEAT_S:
+                self._publish_soon = False
+                published = time.monotonic()
+                store = self._store
+                assert store is not None
+                queue = await self._storage.run_patiently(store.queue)
+                write_status_file(self._uri.path, self.status().with_queue(queue).to_dict())
+            await asyncio.sleep(_PUBLISH_EVERY_S)
+
+
+def _incoming(effect: BringIn) -> Incoming:
+    return Incoming(
+        [IncomingEntry(e.seq, e.everybody, e.nonce, e.chain, e.body) for e in effect.entries],
+        effect.rejections,
+        effect.through,
+    )
+
+
+def _load_part(store: DeviceStore, effect: LoadSnapshotPart) -> None:
+    part = effect.part
+    if isinstance(part, SnapshotHeader):
+        store.snapshot.begin(part)
+    elif isinstance(part, SnapshotRows):
+        store.snapshot.load(part)
+    else:
+        store.snapshot.finish(part)
+
+
+def _why_not_reached(error: OSError) -> str:
+    if isinstance(error, ConnectionRefusedError):
+        return "connection refused"
+    text = error.strerror or str(error)
+    return "name not found" if "Name or service not known" in text or "nodename" in text else text.lower()

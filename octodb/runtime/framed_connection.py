@@ -1,0 +1,89 @@
+"""One TCP connection carrying frames: bytes to messages and back, with bounds and counters. Decides nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from octodb.errors import ProtocolError
+from octodb.wire.frames import FrameDecoder, encode_frames
+from octodb.wire.messages import (
+    HANDSHAKE_BYTES_MAX,
+    MESSAGE_BYTES_MAX,
+    Message,
+    decode_message,
+    encode_message,
+)
+
+__all__ = ["FramedConnection"]
+
+# A peer that does not read what it is sent is cut off here: flow control keeps an honest one far below.
+_UNSENT_BYTES_MAX: Final = 256 * 1024 * 1024
+
+
+class FramedConnection(asyncio.Protocol):
+    """``received(message)`` is called for each message, ``lost(reason)`` once at the end."""
+
+    def __init__(self, received: Callable[[Message], None], lost: Callable[[str], None]) -> None:
+        self._received = received
+        self._lost = lost
+        self._decoder = FrameDecoder(HANDSHAKE_BYTES_MAX)
+        self._transport: asyncio.Transport | None = None
+        self._reason = ""
+        self.bytes_in = 0
+        self.bytes_out = 0
+
+    # --- asyncio.Protocol ----------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")
+        self._transport = transport  # type: ignore[assignment] # uvloop's class is not asyncio's
+
+    def data_received(self, data: bytes) -> None:
+        self.bytes_in += len(data)
+        try:
+            for payload in self._decoder.feed(data):
+                if self._transport is None:
+                    return
+                self._received(decode_message(payload))
+        except ProtocolError as error:
+            self.close(str(error))
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._transport = None
+        reason = self._reason or (str(error) if error else "the other side closed the connection")
+        self._lost(reason)
+
+    # --- ours ----------------------------------------------------------------------------------------
+
+    @property
+    def peer(self) -> str:
+        if self._transport is None:
+            return ""
+        name = self._transport.get_extra_info("peername")
+        return f"{name[0]}:{name[1]}" if name else ""
+
+    def trust(self) -> None:
+        """The peer has proved who it is: it may send whole transactions."""
+        self._decoder.message_bytes_max = MESSAGE_BYTES_MAX
+
+    def send(self, message: Message) -> None:
+        if self._transport is None:
+            return
+        data = encode_frames(encode_message(message))
+        self.bytes_out += len(data)
+        self._transport.write(data)
+        if self._transport.get_write_buffer_size() > _UNSENT_BYTES_MAX:
+            self.abort("the other side does not read what it is sent")
+
+    def close(self, reason: str) -> None:
+        """Send what is buffered and close. ``lost`` is called with ``reason``."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._reason = self._reason or reason
+            self._transport.close()
+
+    def abort(self, reason: str) -> None:
+        if self._transport is not None:
+            self._reason = self._reason or reason
+            self._transport.abort()

@@ -1,0 +1,366 @@
+"""Nodes of this process: one ``Node`` for each node file that is open, shared by all its connections.
+
+Owns the registry, the start and end of engines, and the answers that connections need from the engine's side
+(``NodePort``). An engine runs as long as a connection to its file is open.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Final
+
+import apsw
+
+from octodb.errors import ConfigError, OperationalError, ProgrammingError
+from octodb.log.embedded_log import AdminAppender
+from octodb.model.identities import Identity, Role
+from octodb.model.node_uri import NodeUri, parse_node_uri
+from octodb.model.status import NodeState, QueueStatus, SyncStatus
+from octodb.runtime.authorizer import CALLBACK_NAMES, CallbackAuthorizer
+from octodb.runtime.device_engine import DeviceEngine
+from octodb.runtime.device_info import new_node_seed
+from octodb.runtime.engine_thread import EngineThread
+from octodb.runtime.events import EventThread
+from octodb.runtime.pragmas import answer_pragma
+from octodb.runtime.primary_engine import PrimaryEngine
+from octodb.runtime.status_file import read_status_file
+from octodb.storage.database import connect_file, open_node_file, reading_connection
+from octodb.storage.device_store import queue_status
+from octodb.storage.meta import Meta, is_node_file
+from octodb.storage.node_statements import NodeStatements, PragmaAnswer
+from octodb.storage.recording import DeviceRecorder, PrimaryRecorder, Recorder
+
+__all__ = ["Node", "open_node", "read_status", "remembered_uri"]
+
+_START_S_MAX: Final = 30.0
+_STOP_S_MAX: Final = 15.0
+_POLL_S: Final = 0.05
+
+
+class Node:
+    """One node file in this process."""
+
+    def __init__(self, uri: NodeUri, values: dict[str, Any]) -> None:
+        assert uri.role is not None
+        self.uri = uri
+        self.role = uri.role
+        self.connections = 0
+        self.events = EventThread("octodb-events")
+        self.authorizer = CallbackAuthorizer(self.events)
+        self.public_key: bytes = values["public_key"]
+        self._identity = Identity(values.get("node_id", 0), values.get("user_id", 0), bool(values.get("ready")))
+        self._changed = threading.Condition()
+        self._thread: EngineThread | None = None
+        self._engine: DeviceEngine | PrimaryEngine
+        if self.role is Role.PRIMARY:
+            self._engine = PrimaryEngine(uri, self.authorizer, self._emit)
+        else:
+            self._engine = DeviceEngine(uri, self._emit)
+
+    # --- life ----------------------------------------------------------------------------------------
+
+    def start(self, thread: EngineThread) -> None:
+        self._thread = thread
+        thread.run(self._engine.start(), _START_S_MAX)
+
+    def stop(self) -> None:
+        assert self._thread is not None
+        try:
+            self._thread.run(self._engine.stop(), _STOP_S_MAX)
+        finally:
+            self.events.close()
+
+    # --- NodePort ------------------------------------------------------------------------------------
+
+    def identity(self) -> Identity:
+        if not self._identity.ready:
+            db = reading_connection(self.uri.path)
+            try:
+                values = Meta(db).get_all()
+            finally:
+                db.close()
+            self._identity = Identity(values.get("node_id", 0), values.get("user_id", 0), bool(values.get("ready")))
+        return self._identity
+
+    def recorder(self, db: apsw.Connection, identity: Identity) -> Recorder:
+        if self.role is Role.PRIMARY:
+            return PrimaryRecorder(db, AdminAppender(db, time.time))
+        return DeviceRecorder(db, identity.user_id, identity.node_id, time.time)
+
+    def committed(self) -> None:
+        """Wake the engine, once for all that is committed until it has looked."""
+        if self._thread is not None and self._engine.wants_poke:
+            self._engine.wants_poke = False
+            self._thread.call(self._engine.committed)
+
+    def pragma(self, db: apsw.Connection, name: str, argument: str | None) -> PragmaAnswer | None:
+        return answer_pragma(self, db, name, argument)
+
+    # --- what applications ask -------------------------------------------------------------------------
+
+    def status(self, db: apsw.Connection) -> SyncStatus:
+        """The status now. The queue is read from the file by way of ``db``; the rest is the engine's."""
+        status = self._engine.status()
+        if self.role is Role.PRIMARY:
+            return status
+        return status.with_queue(queue_status(db, time.time()))
+
+    def status_dict(self, db: apsw.Connection) -> dict[str, Any]:
+        """As ``status``, or what the process that runs the engine last published, with its age."""
+        if not self._engine.running:
+            published = read_status_file(self.uri.path)
+            if published is not None:
+                return _with_queue(published, db, self.role)
+        result = self.status(db).to_dict()
+        if not self._engine.running:
+            identity = self.identity()
+            result["node_id"], result["user_id"] = identity.node_id, identity.user_id
+            result["db_is_ready"], result["public_key"] = identity.ready, self.public_key.hex()
+        return result
+
+    def request_login(self, action: str, data: str) -> None:
+        """Send, or keep until it can be sent, a signup or login (contract.md §3)."""
+        if isinstance(self._engine, DeviceEngine) and self._thread is not None:
+            engine = self._engine
+            # waited for, so that the next look at the status already shows the request
+            self._thread.run(_as_coroutine(lambda: engine.request_login(action, data)), _START_S_MAX)
+
+    def new_user_id(self) -> int:
+        """A fresh user id. Raises OperationalError on a device."""
+        if not isinstance(self._engine, PrimaryEngine) or self._thread is None or not self._engine.running:
+            raise OperationalError("user ids are given by the process that serves a primary")
+        return self._thread.run(self._engine.new_user_id(), _START_S_MAX)
+
+    def set_login_fields(self, fields: tuple[dict[str, Any], ...]) -> None:
+        if isinstance(self._engine, PrimaryEngine) and self._thread is not None:
+            self._thread.call(self._engine.set_login_fields, fields)
+
+    def connected_nodes(self) -> dict[int, str]:
+        return self._engine.connected_nodes() if isinstance(self._engine, PrimaryEngine) else {}
+
+    def register_function(self, name: str, function: Callable[..., Any] | None) -> None:
+        """Set a callback of contract.md §4. Raises ProgrammingError for another name."""
+        if name not in CALLBACK_NAMES:
+            raise ProgrammingError(
+                f"{name!r} is no callback", hint=f"known callbacks: {', '.join(sorted(CALLBACK_NAMES))}"
+            )
+        self.authorizer.register(name, function)
+
+    def is_ready(self) -> bool:
+        return self.identity().ready
+
+    def wait_until(self, condition: Callable[[], bool], timeout_s: float | None) -> bool:
+        """Wait until ``condition()`` holds; False when ``timeout_s`` seconds were not enough."""
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while not condition():
+            left_s = None if deadline is None else deadline - time.monotonic()
+            if left_s is not None and left_s <= 0:
+                return False
+            with self._changed:
+                # another process may run the engine: then nothing wakes us and the file is asked again
+                self._changed.wait(_POLL_S if left_s is None else min(_POLL_S, left_s))
+        return True
+
+    def wait_synced(self, status: Callable[[], dict[str, Any]], timeout_s: float | None) -> bool:
+        """``status`` gives the status as a dict. What the primary said of its head before this call does not count."""
+        if self.role is Role.PRIMARY:
+            return True  # a commit on a primary is the log itself
+        engine, asked_at = self._engine, time.monotonic()
+        if isinstance(engine, DeviceEngine) and self._thread is not None:
+            self._thread.call(engine.ping)
+
+        def synced() -> bool:
+            if isinstance(engine, DeviceEngine) and engine.running and (engine.head_known_at or 0) < asked_at:
+                return False
+            return bool(status()["state"] == str(NodeState.IN_SYNC))
+
+        return self.wait_until(synced, timeout_s)
+
+    def _emit(self, event: str, info: dict[str, Any]) -> None:
+        """On the engine thread."""
+        with self._changed:
+            self._changed.notify_all()
+        self.events.emit(event, info)
+        if event == "sync" and (function := self.authorizer.get("sync_notification")) is not None:
+            self.events.submit(function)
+        if event == "verdict" and (function := self.authorizer.get("transaction_notification")) is not None:
+            nonce, status = info["nonce"], info["status"]
+            self.events.submit(lambda: function(nonce, status))
+
+
+class _Registry:
+    """The nodes of this process by file, and the thread their engines run on."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._nodes: dict[str, Node] = {}
+        self._thread: EngineThread | None = None
+        atexit.register(self.close_all)
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._forget)
+
+    def enter(self, uri: NodeUri, values: dict[str, Any]) -> Node:
+        with self._lock:
+            node = self._nodes.get(uri.path)
+            if node is None:
+                if self._thread is None:
+                    self._thread = EngineThread()
+                node = Node(uri, values)
+                try:
+                    node.start(self._thread)
+                except BaseException:
+                    node.events.close()
+                    raise
+                self._nodes[uri.path] = node
+            elif (node.uri.connect, node.uri.bind) != (uri.connect, uri.bind):
+                raise ConfigError(
+                    f"{uri.path} is open in this process already, with another connect= or bind=",
+                    hint="close it first, or use the same URI",
+                )
+            node.connections += 1
+            return node
+
+    def leave(self, node: Node) -> None:
+        with self._lock:
+            node.connections -= 1
+            if node.connections == 0 and self._nodes.get(node.uri.path) is node:
+                del self._nodes[node.uri.path]
+                node.stop()
+
+    def close_all(self) -> None:
+        """The process ends: send what can be sent, leave the lock."""
+        with self._lock:
+            nodes, self._nodes = list(self._nodes.values()), {}
+            for node in nodes:
+                node.stop()
+            if self._thread is not None:
+                self._thread.stop()
+                self._thread = None
+
+    def _forget(self) -> None:
+        """After fork the child has none of the threads: it starts clean (design.md §10)."""
+        self._lock = threading.RLock()
+        self._nodes = {}
+        self._thread = None
+
+
+_registry: Final = _Registry()
+
+
+class _OpenNodeStatements(NodeStatements):
+    """Node statements that keep their node's engine running until they are closed."""
+
+    def __init__(self, db: apsw.Connection, node: Node) -> None:
+        super().__init__(db, node.role, node)
+        self.node = node
+        self._open = True
+
+    def close(self) -> None:
+        super().close()
+        if self._open:
+            self._open = False
+            _registry.leave(self.node)
+
+
+def open_node(uri: NodeUri, timeout_s: float) -> _OpenNodeStatements:
+    """Open a node's file, start its engine when this process has none for it yet, and return what runs its SQL.
+
+    Raises ConfigError, ConnectError (bind= cannot be had), DatabaseError, OperationalError.
+    """
+    uri = _absolute(uri)
+    db = connect_file(uri, timeout_s)
+    try:
+        values = open_node_file(db, uri, new_node_seed)
+        node = _registry.enter(uri, values)
+    except BaseException:
+        db.close(True)
+        raise
+    try:
+        return _OpenNodeStatements(db, node)
+    except BaseException:
+        db.close(True)
+        _registry.leave(node)
+        raise
+
+
+def remembered_uri(path: str) -> str | None:
+    """The URI that the node file at ``path`` was last opened with; None when it is no node."""
+    if not os.path.isfile(path):
+        return None
+    try:
+        db = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY)
+    except apsw.Error:
+        return None
+    try:
+        return Meta(db).get("uri") if is_node_file(db) else None
+    finally:
+        db.close()
+
+
+def read_status(path_or_uri: str) -> dict[str, Any]:
+    """The status of a node file without starting an engine: what the process that syncs it last published, or what the
+    file alone tells. Raises ConfigError when it is no node."""
+    path = os.path.realpath(parse_node_uri(path_or_uri).path)
+    if not os.path.isfile(path):
+        raise ConfigError(f"there is no file {path}", hint="connect it first: octodb connect URI")
+    try:
+        db = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READWRITE)
+        db.set_busy_timeout(2000)
+        known = is_node_file(db)
+    except apsw.Error as error:
+        raise OperationalError(f"cannot read {path}: {error}") from None
+    if not known:
+        db.close()
+        raise ConfigError(f"{path} is no node", hint="open it with node=secondary or node=primary once")
+    try:
+        values = Meta(db).get_all()
+        role = Role(values["role"])
+        published = read_status_file(path)
+        if published is not None:
+            return _with_queue(published, db, role)
+        return _offline_status(values, role, queue_status(db, time.time()) if role is Role.SECONDARY else None)
+    finally:
+        db.close()
+
+
+def _offline_status(values: dict[str, Any], role: Role, queue: QueueStatus | None) -> dict[str, Any]:
+    status = SyncStatus(
+        node_id=values.get("node_id", 0),
+        user_id=values.get("user_id", 0),
+        node_type=str(role),
+        public_key=values["public_key"].hex(),
+        db_is_ready=bool(values.get("ready")),
+    )
+    result = (status if queue is None else status.with_queue(queue)).to_dict()
+    if values.get("epoch"):
+        result["log"]["epoch"] = values["epoch"].hex()
+    result["log"]["applied"] = values.get("cursor", 0)
+    return result
+
+
+def _with_queue(published: dict[str, Any], db: apsw.Connection, role: Role) -> dict[str, Any]:
+    """The queue is read from the file: it is newer than what the engine published."""
+    if role is Role.SECONDARY:
+        queue = queue_status(db, time.time())
+        published["transactions"] = {
+            "last_nonce": queue.last_nonce,
+            "pending": queue.pending,
+            "oldest_pending_s": queue.oldest_pending_s,
+            "rejected": queue.rejected,
+        }
+        if queue.pending and published.get("state") == str(NodeState.IN_SYNC):
+            published["state"] = published["upstream_state"] = str(NodeState.SYNCING)
+    return published
+
+
+def _absolute(uri: NodeUri) -> NodeUri:
+    return replace(uri, path=os.path.realpath(uri.path))
+
+
+async def _as_coroutine(function: Callable[[], object]) -> None:
+    function()

@@ -1,0 +1,179 @@
+"""The PRAGMAs of octodb: a table of names and what each answers (contract.md §4).
+
+A whitelist of names, so that SQLite's own (``user_version``) are never taken. Holds no state.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+import apsw
+
+from octodb.errors import NotSupportedError, OperationalError, ProgrammingError
+from octodb.model.identities import Role
+from octodb.model.transactions import decode_body
+from octodb.storage.changesets import touched_tables
+from octodb.storage.meta import Meta, NodeTable, Outbox
+from octodb.storage.node_statements import PragmaAnswer
+from octodb.storage.primary_store import node_rows
+
+__all__ = ["PRAGMA_NAMES", "answer_pragma"]
+
+
+class _NodeSide(Protocol):
+    """What the PRAGMAs need of a node."""
+
+    role: Role
+
+    def status_dict(self, db: apsw.Connection) -> dict[str, Any]: ...
+    def request_login(self, action: str, data: str) -> None: ...
+    def connected_nodes(self) -> dict[int, str]: ...
+
+
+_Answer = Callable[[_NodeSide, apsw.Connection, str | None], PragmaAnswer]
+
+
+def answer_pragma(node: _NodeSide, db: apsw.Connection, name: str, argument: str | None) -> PragmaAnswer | None:
+    """Column names and rows; None when the PRAGMA is not ours. Raises OperationalError on the wrong kind of node."""
+    entry = _PRAGMAS.get(name)
+    if entry is None:
+        return None
+    role, answer = entry
+    if role is not None and role is not node.role:
+        raise OperationalError(f"PRAGMA {name} is for a {role}; this is a {node.role}")
+    return answer(node, db, argument)
+
+
+def _sync_status(node: _NodeSide, db: apsw.Connection, argument: str | None) -> PragmaAnswer:
+    # programs search this very text ('"db_is_ready": true'), so its spacing is json.dumps's
+    return ("sync_status",), [(json.dumps(node.status_dict(db)),)]
+
+
+def _login(action: str) -> _Answer:
+    def answer(node: _NodeSide, db: apsw.Connection, argument: str | None) -> PragmaAnswer:
+        if argument is None:
+            raise ProgrammingError(f"PRAGMA {action} needs the data to send: PRAGMA {action}='…'")
+        node.request_login(action, argument)
+        return (action,), []
+
+    return answer
+
+
+def _last_nonce(node: _NodeSide, db: apsw.Connection, argument: str | None) -> PragmaAnswer:
+    return ("last_nonce",), [(Outbox(db).last_nonce(),)]
+
+
+def _transaction_status(node: _NodeSide, db: apsw.Connection, argument: str | None) -> PragmaAnswer:
+    if argument is None or not argument.isdigit():
+        raise ProgrammingError("PRAGMA transaction_status needs a number: PRAGMA transaction_status(17)")
+    status = Outbox(db).verdict_of(int(argument))
+    return ("transaction_status",), [] if status is None else [(status,)]
+
+
+def _pending(node: _NodeSide, db: apsw.Connection, argument: str | None) -> PragmaAnswer:
+    rows = [
+        (row.nonce, _time_text(row.made_at), *_touched(row.body), len(row.body), row.suspended)
+        for row in Outbox(db).pending()
+    ]
+    return ("nonce", "made_at", "tables", "rows", "bytes", "suspended"), list(rows)
+
+
+def _rejected(node: _NodeSide, db: apsw.Connection, argument: str | None) -> PragmaAnswer:
+    names = (
+        "nonce", "code", "reason", "table", "columns", "made_at", "rejected_at", "tables", "rows", "kept_local_rows",
+    )  # fmt: skip
+    rows = [
+        (
+            row.nonce,
+            row.rejection.code,
+            row.rejection.message,
+            row.rejection.table,
+            ", ".join(row.rejection.columns),
+            _time_text(row.made_at),
+            _time_text(row.rejected_at),
+            *_touched(row.body),
+            row.kept_local,
+        )
+        for row in Outbox(db).rejected()
+    ]
+    return names, list(rows)
+
+
+def _nodes(node: _NodeSide, db: apsw.Connection, argument: str | None) -> PragmaAnswer:
+    names = (
+        "node_id", "user_id", "node_type", "state", "public_key", "address", "hostname", "os", "architecture",
+        "octodb", "extra", "last_nonce", "created_at", "last_seen",
+    )  # fmt: skip
+    connected = node.connected_nodes()
+    rows = []
+    for row in node_rows(db):
+        info, node_id = row["info"], row["node_id"]
+        state = "connected" if node_id in connected else row["state"]
+        described = tuple(info.get(key) for key in ("hostname", "os", "architecture", "octodb", "extra"))
+        rows.append(
+            (
+                node_id, row["user_id"], row["node_type"], state, row["public_key"], connected.get(node_id),
+                *described, row["last_nonce"], _time_text(row["created_at"]), _time_text(row["last_seen"]),
+            )
+        )  # fmt: skip
+    return names, rows
+
+
+def _node_info(node: _NodeSide, db: apsw.Connection, argument: str | None) -> PragmaAnswer:
+    """Text of the application about this node; shown as ``extra`` in PRAGMA nodes from the next connection on."""
+    meta = Meta(db)
+    if argument is None:
+        return ("node_info",), [(meta.get("node_info", ""),)]
+    meta.set(node_info=argument)
+    if node.role is Role.PRIMARY:
+        NodeTable(db).set_extra(1, argument)
+    return ("node_info",), []
+
+
+def _touched(body: bytes) -> tuple[str, int]:
+    """Names of the tables a body touches and how many rows."""
+    counts: dict[str, int] = {}
+    for op in decode_body(body).ops:
+        if isinstance(op.payload, bytes):
+            for table, rows in touched_tables(op.payload).items():
+                counts[table] = counts.get(table, 0) + rows
+    return ", ".join(counts), sum(counts.values())
+
+
+def _time_text(seconds: float | None) -> str | None:
+    """ISO 8601 in UTC, as SQLite's date functions read it."""
+    if seconds is None:
+        return None
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(seconds))
+
+
+def _not_available(name: str) -> _Answer:
+    """SQLite ignores PRAGMAs it does not know; one that is about who may join must not pass in silence."""
+
+    def answer(node: _NodeSide, db: apsw.Connection, argument: str | None) -> PragmaAnswer:
+        raise NotSupportedError(
+            f"PRAGMA {name} is not available in this version", hint="decide in a callback: conn.register_function()"
+        )
+
+    return answer
+
+
+_PRAGMAS: Final[dict[str, tuple[Role | None, _Answer]]] = {
+    "sync_status": (None, _sync_status),
+    "user_signup": (Role.SECONDARY, _login("user_signup")),
+    "user_login": (Role.SECONDARY, _login("user_login")),
+    "last_nonce": (Role.SECONDARY, _last_nonce),
+    "transaction_status": (Role.SECONDARY, _transaction_status),
+    "pending_transactions": (Role.SECONDARY, _pending),
+    "rejected_transactions": (Role.SECONDARY, _rejected),
+    "nodes": (Role.PRIMARY, _nodes),
+    "node_info": (None, _node_info),
+    "authorize_user": (None, _not_available("authorize_user")),
+    "authorize_node": (None, _not_available("authorize_node")),
+    "revoke_node": (None, _not_available("revoke_node")),
+    "authorizer_service": (None, _not_available("authorizer_service")),
+}
+PRAGMA_NAMES: Final = frozenset(_PRAGMAS)

@@ -1,0 +1,521 @@
+"""The engine of a primary's file: listens, drives a ``PrimarySession`` for each connection, commits in groups.
+
+Runs on the engine thread; SQLite work goes to the storage thread, in order. Pushes that arrive while a batch is being
+committed make the next batch: one fsync for all of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from octodb.errors import ConnectError, ProtocolError
+from octodb.log.embedded_log import EmbeddedLog, PushedBody, PushRequest
+from octodb.model.entries import CommittedBatch, LogEntry
+from octodb.model.identities import ADMIN_ID, AuthMode, Role
+from octodb.model.node_uri import Address, NodeUri
+from octodb.model.owners import EVERYBODY
+from octodb.model.snapshots import SnapshotRows, SnapshotTail
+from octodb.model.status import AuthStatus, LogStatus, NodeState, SyncStatus
+from octodb.runtime.authorizer import CallbackAuthorizer
+from octodb.runtime.engine_lock import EngineLock
+from octodb.runtime.engine_thread import StorageThread
+from octodb.runtime.framed_connection import FramedConnection
+from octodb.runtime.status_file import remove_status_file, write_status_file
+from octodb.storage.database import engine_connection, reading_connection
+from octodb.storage.primary_store import PrimaryStore
+from octodb.storage.snapshot import SnapshotReader
+from octodb.sync.effects import (
+    Admit,
+    AppendPush,
+    AskAuthorizer,
+    CloseConnection,
+    ConfirmSession,
+    ConfirmVerdicts,
+    Effect,
+    FindNode,
+    OpenSession,
+    OpenSnapshot,
+    ReadEntries,
+    ReadSnapshot,
+    Send,
+)
+from octodb.sync.primary import Decision, PrimaryFacts, PrimarySession, SessionPhase
+from octodb.wire.messages import Message, ProblemReport
+
+__all__ = ["DEFAULT_LOGIN_FIELDS", "PrimaryEngine"]
+
+DEFAULT_LOGIN_FIELDS: Final = ({"name": "email"}, {"name": "password", "secret": True})
+# Transactions in one group commit: bounds how long a batch holds the write lock.
+_BATCH_TRANSACTIONS_MAX: Final = 4096
+_LOOK_EVERY_S: Final = 0.1
+_PUBLISH_EVERY_S: Final = 0.25
+_HEARTBEAT_S: Final = 4.0
+# How long a sign-in waits for a program that has opened its primary but not registered its callbacks yet.
+_FUNCTION_S_MAX: Final = 5.0
+_LISTEN_BACKLOG: Final = 1024
+
+
+@dataclass(eq=False, slots=True)
+class _Client:
+    """One connection: its session, its socket, and its download while there is one."""
+
+    session: PrimarySession
+    connection: FramedConnection
+    snapshot: SnapshotReader | None = None
+    parts: Iterator[SnapshotRows | SnapshotTail] | None = None
+    effects: asyncio.Queue[Effect] = field(default_factory=asyncio.Queue)
+    task: asyncio.Task[None] | None = None
+    subscribed: bool = False
+
+
+class PrimaryEngine:
+    """``emit(event, info)`` tells the application; it is called on the engine thread."""
+
+    def __init__(
+        self, uri: NodeUri, authorizer: CallbackAuthorizer, emit: Callable[[str, dict[str, Any]], None]
+    ) -> None:
+        self._uri = uri
+        self._authorizer = authorizer
+        self._emit = emit
+        self._lock = EngineLock(uri.path)
+        self._storage = StorageThread("octodb-storage")
+        self._reading = StorageThread("octodb-snapshots")
+        self._log: EmbeddedLog | None = None
+        self._store: PrimaryStore | None = None
+        self._facts: PrimaryFacts | None = None
+        self.login_fields: tuple[dict[str, Any], ...] = DEFAULT_LOGIN_FIELDS
+        self._clients: set[_Client] = set()
+        self._by_user: dict[int, set[_Client]] = {}
+        self._servers: list[asyncio.Server] = []
+        self._tasks: list[asyncio.Task[None]] = []
+        self._pushes: deque[tuple[_Client, AppendPush]] = deque()
+        self._push_came = asyncio.Event()
+        self._log_moved = asyncio.Event()
+        self.wants_poke = True  # a commit should call ``committed``; False while one call is on its way
+        self._dispatched_id = 0
+        self._dispatched_seq = 0
+        self.bind: tuple[str, ...] = ()
+        self._bytes = [0, 0]
+        self._publish_soon = True
+        self._last_error: str | None = None
+
+    # --- life ----------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Listen on every address of ``bind=``. Raises ConnectError naming the one that cannot be had.
+
+        Without ``bind=`` there is nothing to run: this process commits to the log, and the one that serves the file
+        tells the devices.
+        """
+        if not self._uri.bind:
+            return
+        if not self._lock.acquire():
+            self._storage.close()
+            self._reading.close()
+            raise ConnectError(
+                f"another process already serves {self._uri.path}",
+                hint="connect to that one, or open the file without bind= to work on it beside the server",
+            )
+        try:
+            await self._storage.run(self._open_store)
+            for address in self._uri.bind:
+                self._servers.append(await self._listen(address))
+        except BaseException:
+            await self._close_all()
+            raise
+        self.bind = tuple(
+            str(Address(address.host, server.sockets[0].getsockname()[1]))
+            for address, server in zip(self._uri.bind, self._servers, strict=True)
+        )
+        self._tasks = [
+            asyncio.create_task(self._commit_pushes()),
+            asyncio.create_task(self._follow_log()),
+            asyncio.create_task(self._watch_file()),
+            asyncio.create_task(self._tick()),
+            asyncio.create_task(self._publish()),
+        ]
+
+    def _open_store(self) -> None:
+        db = engine_connection(self._uri.path, Role.PRIMARY)
+        self._db = db
+        self._log = EmbeddedLog(db, time.time)
+        self._store = PrimaryStore(db, time.time)
+        values = self._store.values()
+        self._facts = PrimaryFacts(values["public_key"], values["epoch"], AuthMode(values["auth"]), self.login_fields)
+        self._dispatched_id = self._log.last_id()
+        self._dispatched_seq = self._log.head()
+
+    async def _listen(self, address: Address) -> asyncio.Server:
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.create_server(
+                self._accept, address.host, address.port, backlog=_LISTEN_BACKLOG, reuse_address=True
+            )
+        except OSError as error:
+            in_use = "already in use" in str(error).lower()
+            raise ConnectError(
+                f"cannot listen on {address}: {'the port is in use' if in_use else error.strerror or error}",
+                hint="choose another port in bind= (0 lets the system choose), or stop what uses it"
+                if in_use
+                else "check the address in bind=: it must be one of this machine's",
+            ) from None
+
+    async def stop(self) -> None:
+        await self._close_all()
+
+    async def _close_all(self) -> None:
+        for server in self._servers:
+            server.close()
+        for client in list(self._clients):
+            client.connection.send(ProblemReport("closing", "the primary is shutting down"))
+            client.connection.close("the primary is shutting down")
+            if client.task is not None:
+                client.task.cancel()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._storage.run(self._close_store)
+        self._storage.close()
+        self._reading.close()
+        if self.running:
+            remove_status_file(self._uri.path)
+        self._lock.release()
+
+    def _close_store(self) -> None:
+        if self._store is not None:
+            self._db.close(True)
+            self._store = None
+
+    # --- from other threads, by way of the engine thread ------------------------------------------------
+
+    def committed(self) -> None:
+        """This process committed to the log: tell the devices."""
+        self.wants_poke = True
+        self._log_moved.set()
+
+    async def new_user_id(self) -> int:
+        assert self._store is not None
+        return await self._storage.run_patiently(self._store.new_user_id)
+
+    def set_login_fields(self, fields: tuple[dict[str, Any], ...]) -> None:
+        self.login_fields = fields
+        if self._facts is not None:
+            self._facts = PrimaryFacts(self._facts.public_key, self._facts.epoch, self._facts.auth, fields)
+
+    @property
+    def running(self) -> bool:
+        return self._facts is not None
+
+    def connected_nodes(self) -> dict[int, str]:
+        """Node id → address of each device that is being served. From any thread."""
+        return {
+            client.session.node.node_id: client.connection.peer
+            for client in list(self._clients)
+            if client.session.node is not None and client.session.phase is SessionPhase.SERVING
+        }
+
+    def status(self) -> SyncStatus:
+        """May be called from any thread: it reads immutable values."""
+        facts = self._facts
+        return SyncStatus(
+            node_id=ADMIN_ID,
+            user_id=ADMIN_ID,
+            node_type=str(Role.PRIMARY),
+            public_key=facts.public_key.hex() if facts is not None else "",
+            db_is_ready=True,
+            state=NodeState.IN_SYNC if self.running else NodeState.OFFLINE,
+            connected=self.running,
+            auth=AuthStatus(mode=str(facts.auth) if facts else None, fields=self.login_fields),
+            log=LogStatus(facts.epoch.hex() if facts else None, self._dispatched_seq, self._dispatched_seq),
+            bytes_in=self._bytes[0] + sum(client.connection.bytes_in for client in list(self._clients)),
+            bytes_out=self._bytes[1] + sum(client.connection.bytes_out for client in list(self._clients)),
+            bind=self.bind,
+            nodes=len(self.connected_nodes()),
+            engine_pid=os.getpid() if self.running else None,
+            engine_age_s=0.0 if self.running else None,
+            last_error=self._last_error,
+        )
+
+    # --- connections ---------------------------------------------------------------------------------
+
+    def _accept(self) -> FramedConnection:
+        assert self._facts is not None
+        session = PrimarySession(self._facts, secrets.token_bytes(32), lambda: self._dispatched_seq, time.monotonic())
+        connection = FramedConnection(
+            lambda message: self._received(client, message), lambda reason: self._lost(client, reason)
+        )
+        client = _Client(session, connection)
+        self._clients.add(client)
+        return connection
+
+    def _received(self, client: _Client, message: Message) -> None:
+        try:
+            self._handle(client, client.session.receive(message, time.monotonic()))
+        except ProtocolError as error:
+            client.connection.send(ProblemReport("protocol", str(error)))
+            client.connection.close(str(error))
+
+    def _lost(self, client: _Client, reason: str) -> None:
+        self._clients.discard(client)
+        self._bytes[0] += client.connection.bytes_in
+        self._bytes[1] += client.connection.bytes_out
+        if client.session.node is not None:
+            self._by_user.get(client.session.node.user_id, set()).discard(client)
+        self._handle(client, client.session.closed(time.monotonic()))
+        if client.snapshot is not None:
+            reader, client.snapshot, client.parts = client.snapshot, None, None
+            asyncio.create_task(self._reading.run(reader.close))  # noqa: RUF006 - the storage thread holds it
+        if client.task is not None:
+            client.effects.put_nowait(CloseConnection(reason))
+        self._publish_soon = True
+
+    def _handle(self, client: _Client, effects: list[Effect]) -> None:
+        for effect in effects:
+            if isinstance(effect, Send):
+                client.connection.send(effect.message)
+            elif isinstance(effect, CloseConnection):
+                client.connection.close(effect.reason)
+            elif isinstance(effect, AppendPush):
+                self._pushes.append((client, effect))
+                self._push_came.set()
+            elif isinstance(effect, AskAuthorizer):
+                self._ask(client, effect)
+            else:
+                if client.task is None:
+                    client.task = asyncio.create_task(self._work(client))
+                client.effects.put_nowait(effect)
+        self._note_subscription(client)
+
+    def _note_subscription(self, client: _Client) -> None:
+        if not client.subscribed and client.session.phase is SessionPhase.SERVING:
+            node = client.session.node
+            assert node is not None
+            client.subscribed = True
+            self._by_user.setdefault(node.user_id, set()).add(client)
+            self._publish_soon = True
+
+    def _ask(self, client: _Client, request: AskAuthorizer) -> None:
+        loop = asyncio.get_running_loop()
+
+        def answer(decision: Decision) -> None:
+            loop.call_soon_threadsafe(lambda: self._handle(client, client.session.authorized(decision)))
+
+        self._authorizer.ask(request, answer)
+        loop.call_later(_FUNCTION_S_MAX, self._authorizer.give_up, request)
+
+    async def _work(self, client: _Client) -> None:
+        """The storage effects of one session, one after the other; ends with its connection."""
+        while True:
+            effect = await client.effects.get()
+            if isinstance(effect, CloseConnection):
+                return
+            try:
+                await self._perform(client, effect)
+            except Exception as error:  # noqa: BLE001 - one device's request must not end the service of others
+                self._last_error = f"{type(error).__name__}: {error}"
+                client.connection.send(ProblemReport("storage", "the primary has trouble with its storage"))
+                client.connection.close(self._last_error)
+
+    async def _perform(self, client: _Client, effect: Effect) -> None:
+        session, log, store = client.session, self._log, self._store
+        assert log is not None
+        assert store is not None
+        run = self._storage.run_patiently
+        if isinstance(effect, ReadEntries):
+            entries, through = await run(log.read_streams, effect.user_id, effect.after, effect.bytes_max)
+            self._handle(client, session.entries_read(entries, through))
+        elif isinstance(effect, FindNode):
+            node = await run(store.find, effect.public_key)
+            self._handle(client, session.node_found(node))
+        elif isinstance(effect, Admit):
+            node = await run(
+                store.admit,
+                effect.public_key,
+                effect.user_id,
+                effect.node_type,
+                effect.auth,
+                effect.node_info,
+            )
+            self._handle(client, session.node_found(node))
+        elif isinstance(effect, OpenSession):
+            client.connection.trust()  # a node we know: it may send whole transactions from now on
+            token = secrets.token_bytes(16)
+            known = await run(store.open_session, effect.node_id, effect.presented, token, effect.node_info)
+            self._handle(client, session.session_opened(token if known else b"", self._dispatched_seq))
+        elif isinstance(effect, ConfirmSession):
+            await self._confirm(client, effect)
+        elif isinstance(effect, ConfirmVerdicts):
+            await run(store.confirm_verdicts, effect.node_id, effect.confirmed_nonce)
+        elif isinstance(effect, OpenSnapshot):
+            await self._open_snapshot(client, effect)
+        elif isinstance(effect, ReadSnapshot):
+            await self._read_snapshot(client)
+
+    async def _confirm(self, client: _Client, effect: ConfirmSession) -> None:
+        log, store = self._log, self._store
+        assert log is not None
+        assert store is not None
+        current = await self._storage.run_patiently(
+            store.confirm_session, effect.node_id, effect.token, effect.confirmed_nonce
+        )
+        matches = bool(effect.epoch) and await self._storage.run_patiently(
+            log.cursor_matches, effect.user_id, effect.cursor, effect.chain_user, effect.chain_all
+        )
+        self._handle(client, client.session.session_confirmed(effect, current, matches))
+
+    async def _open_snapshot(self, client: _Client, effect: OpenSnapshot) -> None:
+        def work() -> tuple[SnapshotReader, Any]:
+            reader = SnapshotReader(reading_connection(self._uri.path), effect.user_id)
+            return reader, reader.open()
+
+        reader, header = await self._reading.run(work)
+        client.snapshot, client.parts = reader, reader.parts()
+        self._handle(client, client.session.snapshot_read(header))
+
+    async def _read_snapshot(self, client: _Client) -> None:
+        parts = client.parts
+        if parts is None:
+            return
+        part = await self._reading.run(next, parts)
+        if isinstance(part, SnapshotTail) and client.snapshot is not None:
+            await self._reading.run(client.snapshot.close)
+            client.snapshot = client.parts = None
+        self._handle(client, client.session.snapshot_read(part))
+
+    # --- group commit --------------------------------------------------------------------------------
+
+    async def _commit_pushes(self) -> None:
+        log = self._log
+        assert log is not None
+        while True:
+            await self._push_came.wait()
+            batch = self._take_batch()
+            if not batch:
+                self._push_came.clear()
+                continue
+            requests = [
+                PushRequest(
+                    push.node_id,
+                    push.user_id,
+                    [PushedBody(t.nonce, t.hash, t.body) for t in push.transactions],
+                )
+                for _, push in batch
+            ]
+            try:
+                outcomes, committed, new, last_id = await self._storage.run_patiently(self._append, requests)
+            except Exception as error:  # noqa: BLE001 - whatever it was, the batch was rolled back: devices send again
+                self._last_error = f"{type(error).__name__}: {error}"
+                for client, _ in batch:
+                    self._handle(client, client.session.append_failed(str(error)))
+                continue
+            self._last_error = None
+            for (client, _), outcome in zip(batch, outcomes, strict=True):
+                self._handle(client, client.session.appended(outcome.outcomes))
+            self._dispatch(new, committed.head, last_id)
+
+    def _take_batch(self) -> list[tuple[_Client, AppendPush]]:
+        """As many whole pushes as one commit takes; those of connections that are gone are dropped."""
+        taken: list[tuple[_Client, AppendPush]] = []
+        count = 0
+        while self._pushes and count < _BATCH_TRANSACTIONS_MAX:
+            client, push = self._pushes.popleft()
+            if client.session.phase is SessionPhase.SERVING:
+                taken.append((client, push))
+                count += len(push.transactions)
+        return taken
+
+    def _append(self, requests: list[PushRequest]) -> tuple[Any, CommittedBatch, list[LogEntry], int]:
+        """Append, and find out what is new in the log since the last dispatch: others may have committed too."""
+        log = self._log
+        assert log is not None
+        outcomes, committed = log.append(requests)
+        if committed.base == self._dispatched_seq:
+            return outcomes, committed, committed.entries, log.last_id()
+        entries, last_id = self._read_new()
+        return outcomes, committed, entries, last_id
+
+    def _read_new(self) -> tuple[list[LogEntry], int]:
+        log = self._log
+        assert log is not None
+        found: list[LogEntry] = []
+        last_id = self._dispatched_id
+        while chunk := log.read_after_id(last_id):
+            found += [entry for _, entry in chunk]
+            last_id = chunk[-1][0]
+        return found, last_id
+
+    # --- fan-out -------------------------------------------------------------------------------------
+
+    async def _follow_log(self) -> None:
+        """Entries that applications of this or another process committed."""
+        while True:
+            await self._log_moved.wait()
+            self._log_moved.clear()
+            entries, last_id = await self._storage.run(self._read_new)
+            if last_id > self._dispatched_id:
+                self._dispatch(entries, entries[-1].seq, last_id)
+
+    def _dispatch(self, entries: list[LogEntry], head: int, last_id: int) -> None:
+        """Tell each live session of the new entries it may see. Entries already dispatched are left out."""
+        if last_id <= self._dispatched_id:
+            return
+        new = [entry for entry in entries if entry.seq > self._dispatched_seq]
+        self._dispatched_id = last_id
+        self._dispatched_seq = max(self._dispatched_seq, head)
+        owners = {entry.owner for entry in new}
+        if EVERYBODY in owners:
+            concerned = set(self._clients)
+        else:
+            concerned = {client for owner in owners for client in self._by_user.get(_user(owner), ())}
+        by_owner: dict[int | str, list[LogEntry]] = {}
+        for entry in new:
+            by_owner.setdefault(entry.owner, []).append(entry)
+        for client in concerned:
+            node = client.session.node
+            if node is not None:
+                mine = by_owner.get(node.user_id, []) + by_owner.get(EVERYBODY, [])
+                self._handle(client, client.session.entries_committed(mine, self._dispatched_seq))
+        if new:
+            self._publish_soon = True
+            self._emit("sync", {"seq": head, "entries": len(new)})
+
+    # --- time ----------------------------------------------------------------------------------------
+
+    async def _watch_file(self) -> None:
+        seen = await self._storage.run(self._data_version)
+        while True:
+            await asyncio.sleep(_LOOK_EVERY_S)
+            version = await self._storage.run(self._data_version)
+            if version != seen:
+                seen = version
+                self._log_moved.set()
+
+    def _data_version(self) -> int:
+        return int(self._db.pragma("data_version"))
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(1.0)
+            now = time.monotonic()
+            for client in list(self._clients):
+                self._handle(client, client.session.tick(now))
+
+    async def _publish(self) -> None:
+        published = -_HEARTBEAT_S
+        while True:
+            if self._publish_soon or time.monotonic() - published >= _HEARTBEAT_S:
+                self._publish_soon = False
+                published = time.monotonic()
+                write_status_file(self._uri.path, self.status().to_dict())
+            await asyncio.sleep(_PUBLISH_EVERY_S)
+
+
+def _user(owner: int | str) -> int:
+    return owner if isinstance(owner, int) else 0

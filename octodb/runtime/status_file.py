@@ -1,0 +1,52 @@
+"""The status sidecar: what the engine last said of a node, for other processes (design.md §10).
+
+Rewritten atomically, holds no secrets, and is worth nothing once the engine lock is free.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import Any, Final
+
+from octodb.runtime.engine_lock import EngineLock
+
+__all__ = ["STATUS_SUFFIX", "read_status_file", "remove_status_file", "write_status_file"]
+
+STATUS_SUFFIX: Final = "-octodb.status"
+
+
+def write_status_file(path: str, status: dict[str, Any]) -> None:
+    """Publish ``status`` for the database at ``path``. A full disk costs the news, not the engine."""
+    temporary = f"{path}{STATUS_SUFFIX}.{os.getpid()}"
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            json.dump({"published_at": time.time(), "status": status}, file)
+        os.replace(temporary, path + STATUS_SUFFIX)
+    except OSError:
+        return
+
+
+def read_status_file(path: str) -> dict[str, Any] | None:
+    """The last published status, with the engine's age in seconds; None when no engine runs."""
+    if not EngineLock(path).is_held_by_somebody():
+        return None
+    try:
+        with open(path + STATUS_SUFFIX) as file:
+            published = json.load(file)
+        status: dict[str, Any] = published["status"]
+        age_s = max(0.0, time.time() - published["published_at"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    engine = status.get("engine") or {}
+    status["engine"] = {"pid": engine.get("pid"), "age_s": round(age_s, 3)}
+    return status
+
+
+def remove_status_file(path: str) -> None:
+    try:
+        os.remove(path + STATUS_SUFFIX)
+    except OSError:
+        return

@@ -1,0 +1,1 @@
+"""Tests of octodb.runtime, one file per source file."""
