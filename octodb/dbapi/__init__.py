@@ -1,0 +1,1 @@
+"""The sqlite3-shaped face: Connection, Cursor, Row, Blob and the PRAGMA table. Owns no sync logic."""
