@@ -1,0 +1,39 @@
+#compdef octodb
+# zsh completion for octodb; made by: octodb completion zsh
+_octodb() {
+  local context state state_descr line
+  typeset -A opt_args
+  _arguments -C \
+    '(-q --quiet)'{-q,--quiet}'[Print errors only.]' \
+    '--no-color[No colours (as NO_COLOR=1).]' \
+    '--debug[Show tracebacks.]' \
+    '--version[Print the version.]' \
+    '(-h --help)'{-h,--help}'[Show the help.]' \
+    '1:command:->command' '*::argument:->arguments'
+  case "$state" in
+    command)
+      local -a commands=(
+        'connect:Open a device'\''s database\: sign in, sync, SQL shell.'
+        'shell:SQL shell on any database\: a primary, a device, a plain file.'
+        'signup:Make an account and sign this device in.'
+        'login:Log this device in.'
+        'whoami:Say which user and node this database belongs to.'
+        'status:What a node is doing\: one look, --watch, or --until for scripts.'
+        'serve:Run a primary.'
+        'demo:See it work\: a primary and devices on this machine.'
+      )
+      _describe command commands ;;
+    arguments)
+      case "$line[1]" in
+        connect) _arguments '*-c[Run SQL and exit; may be repeated.]:value:_files' '-f[Run a file (or standard input) after every -c, and exit.]:value:_files' '--wait[What to wait for before the first statement.]:value:(ready synced none)' '--readonly[Refuse statements that write.]' '--data[What to send: one JSON object. Else OCTODB_LOGIN_DATA_FILE, else you are asked.]:value:_files' '--timeout[Give up after S seconds without progress (30 when nobody is at the terminal).]:value:_files' '(-h --help)'{-h,--help}'[Show the help.]' '*:database:_files' ;;
+        shell) _arguments '*-c[Run SQL and exit; may be repeated.]:value:_files' '-f[Run a file (or standard input) after every -c, and exit.]:value:_files' '--readonly[Refuse statements that write.]' '(-h --help)'{-h,--help}'[Show the help.]' '*:database:_files' ;;
+        signup) _arguments '--data[What to send: one JSON object. Else OCTODB_LOGIN_DATA_FILE, else you are asked.]:value:_files' '--timeout[Give up after S seconds without progress (30 when nobody is at the terminal).]:value:_files' '(-h --help)'{-h,--help}'[Show the help.]' '*:database:_files' ;;
+        login) _arguments '--data[What to send: one JSON object. Else OCTODB_LOGIN_DATA_FILE, else you are asked.]:value:_files' '--timeout[Give up after S seconds without progress (30 when nobody is at the terminal).]:value:_files' '(-h --help)'{-h,--help}'[Show the help.]' '*:database:_files' ;;
+        whoami) _arguments '--json[One JSON object.]' '(-h --help)'{-h,--help}'[Show the help.]' '*:database:_files' ;;
+        status) _arguments '--watch[Live dashboard; without a terminal one line for each change.]' '--json[JSON lines, each with "v": 1.]' '--interval[Between looks.]:value:_files' '--count[Stop after N looks.]:value:_files' '--until[Wait for this, then exit 0.]:value:(ready synced queue-empty)' '--timeout[With --until: exit 5 after S seconds.]:value:_files' '(-h --help)'{-h,--help}'[Show the help.]' '*:database:_files' ;;
+        serve) _arguments '--bind[Where to listen: tcp://HOST:PORT (port 0 picks a free one).]:value:_files' '--init[Run this SQL, in one transaction, if the database is new.]:value:_files' '--accounts[Built-in accounts: e-mail and password.]' '--no-sign-up[With --accounts: nobody can make an account.]' '--authorizer[Python code that decides who may connect.]:value:_files' '(-h --help)'{-h,--help}'[Show the help.]' '*:database:_files' ;;
+        demo) _arguments '--tour[Run the tour even at a terminal.]' '(-h --help)'{-h,--help}'[Show the help.]' '*:database:_files' ;;
+      esac ;;
+  esac
+}
+_octodb "$@"

@@ -1,0 +1,1 @@
+"""The command line of OctoDB. It knows the library only as ``import octodb``."""

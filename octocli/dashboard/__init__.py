@@ -1,0 +1,1 @@
+"""``octodb status --watch``: what a node is doing, live."""

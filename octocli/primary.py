@@ -1,0 +1,219 @@
+"""A primary run by the command line: its URI, its first SQL, who decides about sign-ins.
+
+The library binds, listens and syncs; this only sets it up.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import socket
+import sys
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from octocli.database import open_database
+from octocli.failure import Exit, Failure, failure_of
+from octocli.sqltext import Splitter, first_line
+from octocli.target import Target, choose_target, path_uri, read_target, with_parameters, without_parameters
+from octocli.terminal import Terminal
+
+if TYPE_CHECKING:
+    import octodb
+
+__all__ = ["Primary", "beside_server", "device_uri", "primary_target"]
+
+# The callbacks an authorizer object may have, and their number of arguments (contract.md §4).
+CALLBACKS: Final = {"user_signup": 2, "user_login": 2, "new_node": 1}
+TRANSACTION_WORDS: Final = frozenset({"begin", "commit", "end", "rollback"})
+ANY_HOST: Final = frozenset({"0.0.0.0", "[::]"})  # noqa: S104 - compared with, not bound
+
+
+def primary_target(uri: str | None, *, bind: str | None = None, imply_user: bool = False) -> Target:
+    """The target of ``serve``. A path with ``bind`` is enough; auth=user is added where it is implied.
+
+    Raises Failure (exit 2) for a device's database or where no address is known.
+    """
+    if uri is None and bind is None:
+        target = choose_target(None, role="primary")
+    elif uri is None:
+        raise Failure("--bind needs a database", fix="octodb serve PATH --bind ADDRESS", code=Exit.USAGE)
+    else:
+        target = _named_target(uri, bind)
+    if target.role != "primary":
+        raise Failure(
+            f"{target.path} is a device's database (node=secondary)",
+            fix="octodb connect for devices; name another file for a primary",
+            code=Exit.USAGE,
+        )
+    if not target.bind:
+        raise _no_address(target)
+    if imply_user and "auth=" not in target.uri:
+        target = read_target(with_parameters(target.uri, auth="user"))
+    return target
+
+
+def _named_target(uri: str, bind: str | None) -> Target:
+    if bind is not None:
+        if "bind=" in uri:
+            raise Failure("two addresses: bind= in the URI and --bind", fix="keep one", code=Exit.USAGE)
+        has_role = "node=" in uri
+        return read_target(with_parameters(uri, bind=bind, **({} if has_role else {"node": "primary"})))
+    target = read_target(uri, role="primary")
+    if target.role is None:
+        raise _no_address(target)
+    return target
+
+
+def _no_address(target: Target) -> Failure:
+    return Failure(
+        f"no address to listen on for {target.path}",
+        fix=f"octodb serve '{target.path}' --bind tcp://127.0.0.1:1234",
+        code=Exit.USAGE,
+    )
+
+
+def beside_server(target: Target) -> Target:
+    """How to open a primary's file: without its addresses while another process listens on them.
+
+    What is written there goes into the same log, and the process that serves tells the devices.
+    """
+    import octodb
+
+    if target.role != "primary" or not target.bind or not os.path.exists(target.path):
+        return target
+    engine = octodb.read_status(target.uri).get("engine")
+    if engine is None or engine.get("pid") == os.getpid():
+        return target
+    return read_target(without_parameters(target.uri, "bind"))
+
+
+class Primary:
+    """One primary for the life of the command."""
+
+    def __init__(self, target: Target, terminal: Terminal) -> None:
+        self._target = target
+        self._terminal = terminal
+        self._conn: octodb.Connection | None = None
+        self._accounts: object = None
+
+    def open(self) -> None:
+        """Bind and start. Raises Failure: exit 2 (URI), 3 (file), 5 (address in use)."""
+        self._conn = open_database(self._target)
+
+    def close(self) -> None:
+        if self._conn is not None:
+            self._conn.close()
+            self._conn = None
+
+    @property
+    def conn(self) -> octodb.Connection:
+        assert self._conn is not None, "open() comes first"
+        return self._conn
+
+    def initialise(self, file: str) -> None:
+        """Run the SQL of ``file`` if the database has no tables yet, all of it or nothing.
+
+        Raises Failure (exit 1 with file:line for an error in the SQL, exit 2 for the file).
+        """
+        try:
+            with open(file, encoding="utf-8") as stream:
+                text = stream.read()
+        except (OSError, UnicodeDecodeError) as error:
+            raise Failure(f"cannot read {file}", why=str(error), code=Exit.USAGE) from None
+        if not self._is_new():
+            self._terminal.say(f"{self._target.name} has tables already: {file} was not run")
+            return
+        self.conn.execute("BEGIN IMMEDIATE")
+        try:
+            self._run_text(text, file)
+            self.conn.execute("COMMIT")
+        except BaseException:
+            if self.conn.in_transaction:
+                self.conn.execute("ROLLBACK")
+            raise
+
+    def use_accounts(self, *, sign_up: bool) -> None:
+        import octodb
+
+        self._accounts = octodb.Accounts(self.conn, sign_up=sign_up)
+
+    def use_authorizer(self, name: str) -> None:
+        """Register ``module:object``. Raises Failure (exit 2) where there is no such object."""
+        found = _import_object(name)
+        present = {method: n for method, n in CALLBACKS.items() if callable(getattr(found, method, None))}
+        if isinstance(found, type) or (callable(found) and not present):
+            self._accounts = found(self.conn)
+            return
+        if not present:
+            raise Failure(
+                f"{name} is no authorizer",
+                why=f"it has none of {', '.join(CALLBACKS)}",
+                fix="define user_signup(data, node_info) and user_login(data, node_info)",
+                code=Exit.USAGE,
+            )
+        for method, arguments in present.items():
+            self.conn.register_function(method, arguments, getattr(found, method))
+
+    def announce(self) -> None:
+        """One line for each address on stdout, for programs; how to connect a device on stderr."""
+        addresses = list(self.conn.sync_status.get("bind") or [])
+        for url in addresses:
+            click.echo(f"octodb: primary {self._target.path} listening on {url}")
+        sys.stdout.flush()
+        if addresses:
+            self._terminal.say(f"connect a device: octodb connect '{device_uri(addresses)}'")
+
+    def _is_new(self) -> bool:
+        row = self.conn.execute(
+            "SELECT count(*) FROM sqlite_schema WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\' "
+            "AND name NOT LIKE '\\_octodb%' ESCAPE '\\' AND tbl_name NOT LIKE 'private\\_%' ESCAPE '\\'"
+        ).fetchone()
+        return not row[0]
+
+    def _run_text(self, text: str, source: str) -> None:
+        import octodb
+
+        splitter = Splitter(octodb.complete_statement)
+        for piece in [*splitter.feed(text), *splitter.finish()]:
+            # Dumps bring BEGIN and COMMIT of their own; the whole file is one transaction already.
+            if piece.text.split(None, 1)[0].rstrip(";").lower() in TRANSACTION_WORDS:
+                continue
+            try:
+                self.conn.execute(piece.text)
+            except octodb.Error as error:
+                failure = failure_of(error)
+                failure.what = f"{source}:{piece.line}: {failure.what}"
+                failure.why = f"in: {first_line(piece.text)}; nothing of the file was kept"
+                raise failure from error
+
+
+def device_uri(addresses: list[str]) -> str:
+    """A URI with which a device of this machine or network connects to a primary at ``addresses``."""
+    return f"{path_uri('app.db')}?node=secondary&connect={','.join(map(_reachable, addresses))}"
+
+
+def _reachable(url: str) -> str:
+    scheme, _, place = url.partition("://")
+    host, _, port = place.rpartition(":")
+    return f"{scheme}://{socket.gethostname() if host in ANY_HOST else host}:{port}"
+
+
+def _import_object(name: str) -> Any:
+    module_name, colon, attribute = name.partition(":")
+    if not colon or not module_name or not attribute:
+        raise Failure(f"--authorizer {name}: not MODULE:OBJECT", fix="myapp.auth:rules", code=Exit.USAGE)
+    sys.path.insert(0, os.getcwd())  # as `python -m` does: the app's module lies beside the database
+    try:
+        found: Any = importlib.import_module(module_name)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError) as error:
+        raise Failure(
+            f"cannot load --authorizer {name}",
+            why=str(error),
+            fix="run it where the module can be imported",
+            code=Exit.USAGE,
+        ) from error
+    return found

@@ -1,0 +1,1 @@
+"""The SQL shell: reading, running and showing statements; dot commands; scripts."""

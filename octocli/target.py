@@ -1,0 +1,195 @@
+"""Which database a command is about: its argument, OCTODB_URI, or the one last connected.
+
+Owns URI texts and the file that remembers the last one. It opens no database and stores no key.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote, unquote
+
+from octocli.failure import Exit, Failure
+
+__all__ = [
+    "Target",
+    "choose_device",
+    "choose_target",
+    "read_target",
+    "remember_target",
+    "state_folder",
+    "with_parameters",
+    "without_parameters",
+]
+
+SECRET_PARAMETERS: Final = frozenset({"key", "hexkey"})
+
+
+@dataclass(frozen=True)
+class Target:
+    """One database. ``role`` is 'primary', 'secondary' or None for a plain file."""
+
+    uri: str
+    path: str
+    role: str | None
+    connect: tuple[str, ...] = ()
+    bind: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What the prompt calls it: the file's name."""
+        return os.path.basename(self.path) or self.path or ":memory:"
+
+
+def state_folder() -> Path:
+    """The platform's folder for state that is nobody's document, made with mode 0700."""
+    import platformdirs
+
+    folder = Path(platformdirs.user_state_path("octodb", appauthor=False))
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return folder
+
+
+def choose_target(
+    argument: str | None,
+    *,
+    role: str | None = None,
+    plain: bool = False,
+    environ: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+) -> Target:
+    """The database meant by ``argument``, else OCTODB_URI, else the one last connected.
+
+    ``role`` is what a URI without ``node=`` is taken as. ``plain`` allows a path that never was a node.
+    Raises Failure (exit 2) where nothing names a database, ConfigError for a URI that is wrong.
+    """
+    environ = os.environ if environ is None else environ
+    text = argument or environ.get("OCTODB_URI") or _last_uri(folder)
+    if not text:
+        raise Failure(
+            "no database named",
+            why="no URI was given, OCTODB_URI is not set, and no database was connected before",
+            fix="give a URI, or set OCTODB_URI: file:app.db?node=secondary&connect=tcp://HOST:PORT",
+            code=Exit.USAGE,
+        )
+    target = read_target(text, role=role)
+    if target.role is None and not plain:
+        raise Failure(
+            f"{target.path} is not a node",
+            why="it was never connected, and no URI says where its primary is",
+            fix=f"give its URI: '{path_uri(target.path)}?node=secondary&connect=tcp://HOST:PORT'",
+            code=Exit.USAGE,
+        )
+    return target
+
+
+def choose_device(argument: str | None, *, why: str) -> Target:
+    """As choose_target, for commands that only devices have; ``why`` says so of a primary.
+
+    Raises Failure (exit 2) for a primary, and for a new database without an address to get it from.
+    """
+    target = choose_target(argument, role="secondary")
+    if target.role != "secondary":
+        raise Failure(
+            f"{target.path} is a primary",
+            why=why,
+            fix="octodb shell for its SQL shell, octodb serve to run it",
+            code=Exit.USAGE,
+        )
+    if not target.connect and not os.path.exists(target.path):
+        raise Failure(
+            f"no primary to download {target.path} from",
+            why="the URI has no connect=, and there is no such file yet",
+            fix=f"say where: '{path_uri(target.path)}?node=secondary&connect=tcp://HOST:PORT'",
+            code=Exit.USAGE,
+        )
+    return target
+
+
+def read_target(text: str, *, role: str | None = None) -> Target:
+    """Parse a URI or a path. A path of a database that was a node before gets its remembered URI."""
+    import octodb
+
+    if text.startswith("file:"):
+        names = _parameter_names(text)
+        if role is not None and "node" not in names and names & {"connect", "bind"}:
+            text = with_parameters(text, node=role)
+        parsed = octodb.parse_node_uri(text)
+        if parsed.role is None:
+            text = _remembered(parsed.path) or text
+    else:
+        text = _remembered(text) or text
+    parsed = octodb.parse_node_uri(text)
+    return Target(
+        uri=text,
+        path=parsed.path,
+        role=None if parsed.role is None else str(parsed.role),
+        connect=tuple(str(address) for address in parsed.connect),
+        bind=tuple(str(address) for address in parsed.bind),
+    )
+
+
+def with_parameters(uri: str, **parameters: str) -> str:
+    """The URI with parameters appended; a plain path becomes a ``file:`` URI first."""
+    if not uri.startswith("file:"):
+        uri = path_uri(uri)
+    extra = "&".join(f"{name}={value}" for name, value in parameters.items())
+    return f"{uri}{'&' if '?' in uri else '?'}{extra}"
+
+
+def without_parameters(uri: str, *names: str) -> str:
+    """The URI without the parameters called ``names``."""
+    base, _, query = uri.partition("?")
+    kept = [part for part in query.partition("#")[0].split("&") if part and _name(part) not in names]
+    return f"{base}?{'&'.join(kept)}" if kept else base
+
+
+def path_uri(path: str) -> str:
+    """``file:`` and the path, with the characters escaped that have a meaning in a URI."""
+    return "file:" + quote(os.fspath(path).replace(os.sep, "/"), safe="/:")
+
+
+def remember_target(target: Target, *, folder: Path | None = None) -> None:
+    """Make this node the one that commands without a URI mean. Plain files are not remembered."""
+    if target.role is None:
+        return
+    file = (folder or state_folder()) / "last-database"
+    partial = file.with_suffix(f".{os.getpid()}")
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+        stream.write(_absolute_without_secrets(target) + "\n")
+    os.replace(partial, file)
+
+
+def _last_uri(folder: Path | None) -> str:
+    try:
+        return ((folder or state_folder()) / "last-database").read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""
+
+
+def _remembered(path: str) -> str | None:
+    import octodb
+
+    if not path or not os.path.exists(path):
+        return None
+    uri: str | None = octodb.remembered_uri(path)
+    return uri
+
+
+def _absolute_without_secrets(target: Target) -> str:
+    query = without_parameters(target.uri, *SECRET_PARAMETERS).partition("?")[2]
+    uri = path_uri(os.path.abspath(target.path))
+    return f"{uri}?{query}" if query else uri
+
+
+def _parameter_names(uri: str) -> set[str]:
+    query = uri.partition("?")[2].partition("#")[0]
+    return {_name(part) for part in query.split("&") if part}
+
+
+def _name(part: str) -> str:
+    return unquote(part.partition("=")[0])
