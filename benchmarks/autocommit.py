@@ -1,0 +1,69 @@
+"""Local 1-row transactions in autocommit mode: INSERT, UPDATE and DELETE on a device beside stdlib sqlite3."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks.measuring import medians, seconds_of
+from benchmarks.nodes import offline_device, plain_file, primary_process, ready_device
+from benchmarks.report import Comparison, Target
+
+__all__ = ["TITLE", "run"]
+
+TITLE: Final = "Local 1-row transactions in autocommit mode, on a device (WAL, synchronous NORMAL)"
+_TARGET: Final = Target("≤", 2.5)
+
+
+def run(folder: Path, *, quick: bool) -> list[Comparison]:
+    count, rounds = (50, 1) if quick else (2000, 7)
+    with ExitStack() as stack:
+        address = stack.enter_context(primary_process(folder / "primary.db"))
+        plain = stack.enter_context(closing(plain_file(folder / "plain.db", autocommit=True)))
+        connections: dict[str, Any] = {
+            "plain": plain,
+            "offline": stack.enter_context(offline_device(folder / "offline.db", address, autocommit=True)),
+            "connected": stack.enter_context(ready_device(folder / "connected.db", address, autocommit=True)),
+        }
+        comparisons: list[Comparison] = []
+        for verb, work in (("INSERT", _insert), ("UPDATE", _update), ("DELETE", _delete)):
+            contestants = {name: partial(_seconds, work, each, count) for name, each in connections.items()}
+            found = medians(rounds, contestants)
+            target = _TARGET if verb == "INSERT" else None
+            comparisons += [
+                Comparison(
+                    f"{verb}, {name} device",
+                    found[name] * 1e6,
+                    "stdlib sqlite3",
+                    found["plain"] * 1e6,
+                    "µs",
+                    target,
+                )
+                for name in ("offline", "connected")
+            ]
+    return comparisons
+
+
+def _seconds(work: Callable[[Any, int], None], connection: Any, count: int) -> float:
+    """Seconds per transaction."""
+    return seconds_of(lambda: work(connection, count)) / count
+
+
+def _insert(connection: Any, count: int) -> None:
+    for n in range(count):
+        connection.execute("INSERT INTO note(title, n) VALUES (?, ?)", ("a title of some length", n))
+
+
+def _update(connection: Any, count: int) -> None:
+    ids = [row[0] for row in connection.execute("SELECT id FROM note ORDER BY id DESC LIMIT ?", (count,))]
+    for row_id in ids:
+        connection.execute("UPDATE note SET n = n + 1 WHERE id = ?", (row_id,))
+
+
+def _delete(connection: Any, count: int) -> None:
+    ids = [row[0] for row in connection.execute("SELECT id FROM note ORDER BY id LIMIT ?", (count,))]
+    for row_id in ids:
+        connection.execute("DELETE FROM note WHERE id = ?", (row_id,))
