@@ -71,6 +71,7 @@ class DeviceEngine:
         self._bytes = (0, 0)
         self._publish_soon = False
         self._request: tuple[str, str] | None = None
+        self._head_wanted = False  # somebody waits for where the primary is since before this engine ran
         self.wants_poke = True  # a commit should call ``committed``; False while one call is on its way
         self._looked_at = 0.0
         self._status = SyncStatus()
@@ -130,6 +131,8 @@ class DeviceEngine:
         self._sync = DeviceSync(facts, self._uri.connect, lambda text: sign(private_key, text), info)
         if self._request is not None:
             self._handle(self._sync.request_login(*self._request))
+        if self._head_wanted:
+            self.ask_head()
         self._tasks += [
             asyncio.create_task(self._work_on_storage()),
             asyncio.create_task(self._watch_clock()),
@@ -167,9 +170,12 @@ class DeviceEngine:
         if self._sync is not None:
             self._handle(self._sync.queue_moved())
 
-    def ping(self) -> None:
-        if self._sync is not None:
-            self._handle(self._sync.ping(time.monotonic()))
+    def ask_head(self) -> None:
+        """See ``DeviceSync.ask_head``."""
+        if self._sync is None:
+            self._head_wanted = True
+        else:
+            self._handle(self._sync.ask_head(time.monotonic()))
 
     @property
     def running(self) -> bool:
@@ -178,7 +184,7 @@ class DeviceEngine:
 
     @property
     def head_known_at(self) -> float | None:
-        """Monotonic time at which a primary last said where its head is."""
+        """Monotonic time of the last question to which a primary said where its log is."""
         return None if self._sync is None else self._sync.head_known_at
 
     @property

@@ -172,7 +172,7 @@ class Node:
             return True  # a commit on a primary is the log itself
         engine, asked_at = self._engine, time.monotonic()
         if isinstance(engine, DeviceEngine) and self._thread is not None:
-            self._thread.call(engine.ping)
+            self._thread.call(engine.ask_head)
 
         def synced() -> bool:
             if isinstance(engine, DeviceEngine) and engine.running and (engine.head_known_at or 0) < asked_at:

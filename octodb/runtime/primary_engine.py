@@ -43,6 +43,7 @@ from octodb.sync.effects import (
     OpenSession,
     OpenSnapshot,
     ReadEntries,
+    ReadHead,
     ReadSnapshot,
     Send,
 )
@@ -331,6 +332,9 @@ class PrimaryEngine:
         if isinstance(effect, ReadEntries):
             entries, through = await run(log.read_streams, effect.user_id, effect.after, effect.bytes_max)
             self._handle(client, session.entries_read(entries, through))
+        elif isinstance(effect, ReadHead):
+            self._dispatch_new(await run(self._read_new))
+            self._handle(client, session.head_read())
         elif isinstance(effect, FindNode):
             node = await run(store.find, effect.public_key)
             self._handle(client, session.node_found(node))
@@ -458,9 +462,12 @@ class PrimaryEngine:
         while True:
             await self._log_moved.wait()
             self._log_moved.clear()
-            entries, last_id = await self._storage.run(self._read_new)
-            if last_id > self._dispatched_id:
-                self._dispatch(entries, entries[-1].seq, last_id)
+            self._dispatch_new(await self._storage.run_patiently(self._read_new))
+
+    def _dispatch_new(self, found: tuple[list[LogEntry], int]) -> None:
+        entries, last_id = found
+        if last_id > self._dispatched_id:
+            self._dispatch(entries, entries[-1].seq, last_id)
 
     def _dispatch(self, entries: list[LogEntry], head: int, last_id: int) -> None:
         """Tell each live session of the new entries it may see. Entries already dispatched are left out."""

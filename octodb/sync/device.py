@@ -48,9 +48,11 @@ from octodb.wire.messages import (
     NOT_KNOWN,
     PROTOCOL_VERSION,
     Applied,
+    AskHead,
     Challenge,
     Denied,
     Entries,
+    Head,
     Hello,
     Login,
     Message,
@@ -138,7 +140,9 @@ class DeviceSync:
         self.snapshot: SnapshotStatus | None = None
         self.revoked = False
         self._head: int | None = None
-        self.head_known_at: float | None = None  # when a primary last said where its head is
+        # When the question was asked to which a primary last said where its log is, and when it was last asked.
+        self.head_known_at: float | None = None
+        self._head_asked_at: float | None = None
         self._request: Signup | Login | None = None
         self._hello: Hello | None = None
         self._retry_at: float | None = None
@@ -155,6 +159,7 @@ class DeviceSync:
         self._incoming: list[WireEntry] = []
         self._rejections: list[tuple[int, Rejection]] = []
         self._through = 0
+        self._more_follows = False
         self._unacked_messages = 0
         self._bringing_in = False
         self._reading_outbox = False
@@ -194,6 +199,7 @@ class DeviceSync:
             or self._reading_outbox
             or self._queue_moved
             or self.facts.has_pending
+            or self._more_follows
             or self._head != self.facts.cursor
         )
 
@@ -297,6 +303,19 @@ class DeviceSync:
         self._pinged_at = now
         return [Send(Ping(now))]
 
+    def ask_head(self, now: float) -> list[Effect]:
+        """Ask the primary where its log is; ``head_known_at`` reaches ``now`` when it has said so.
+
+        Asked again after each reconnection until it is answered.
+        """
+        self._head_asked_at = now
+        return self._ask_head()
+
+    def _ask_head(self) -> list[Effect]:
+        if self._head_asked_at is None or self.phase is not Phase.SUBSCRIBED:
+            return []
+        return [Send(AskHead(self._head_asked_at))]
+
     # --- the application's requests ---------------------------------------------------------------------
 
     def request_login(self, action: str, data: str) -> list[Effect]:
@@ -398,7 +417,8 @@ class DeviceSync:
             facts.chain_user,
             facts.settled_nonce,
         )
-        return [Send(subscribe), Notify("status", {"state": str(self.state)}), *self._push()]
+        status = Notify("status", {"state": str(self.state)})
+        return [Send(subscribe), status, *self._ask_head(), *self._push()]
 
     def _on_revoked(self, message: Revoked, now: float) -> list[Effect]:
         self.revoked = True
@@ -444,11 +464,21 @@ class DeviceSync:
     def _on_pong(self, message: Pong, now: float) -> list[Effect]:
         self.rtt_s = max(0.0, now - message.sent_at)
         if self.phase is Phase.SUBSCRIBED and self.facts.identity.ready and message.through != NOT_KNOWN:
-            self._head = max(self._head or 0, message.through)
-            self.head_known_at = now
-            if message.through > self.facts.cursor and not (self._incoming or self._bringing_in):
-                return self._take([], message.through)
+            return self._primary_is_at(message.through)
         return []
+
+    def _on_head(self, message: Head, now: float) -> list[Effect]:
+        self.head_known_at = message.asked_at
+        if message.asked_at == self._head_asked_at:
+            self._head_asked_at = None
+        return self._primary_is_at(message.through)
+
+    def _primary_is_at(self, head: int) -> list[Effect]:
+        """The primary has sent all that this device may see up to ``head``."""
+        if head <= (self._head or 0) and head <= self.facts.cursor:
+            return []
+        self._head = max(self._head or 0, head)
+        return [*self._take([], head), Notify("status", {"state": str(self.state)})]
 
     # --- first download ------------------------------------------------------------------------------
 
@@ -474,6 +504,7 @@ class DeviceSync:
             part = SnapshotRows(message.table, tuple(message.columns), message.rows)
         else:
             part = SnapshotTail(tuple(message.schema))
+            self._more_follows = True  # the entries that were committed while the download went on
         return [LoadSnapshotPart(self._connection, self._header, part)]
 
     def snapshot_loaded(self, loaded: LoadSnapshotPart, bytes_in: int) -> list[Effect]:
@@ -489,7 +520,7 @@ class DeviceSync:
         acknowledge: list[Effect] = [Send(Applied(0, 0, 1))]
         if isinstance(loaded.part, SnapshotTail):
             self.snapshot = self._header = None
-            self._head = self.facts.cursor
+            self._head = max(self._head or 0, self.facts.cursor)
             status = Notify("status", {"state": str(self.state)})
             return [*acknowledge, Notify("ready", {}), status, *self._bring_in(), *self._push()]
         if isinstance(loaded.part, SnapshotRows) and self.snapshot is not None:
@@ -515,8 +546,9 @@ class DeviceSync:
             raise ProtocolError("entries came before the first download")
         self._unacked_messages += 1
         self._head = max(self._head or 0, message.through)
-        self.head_known_at = now
-        return self._take(message.entries, message.through)
+        was, self._more_follows = self.state, message.more
+        effects = self._take(message.entries, message.through)
+        return effects if self.state is was else [*effects, Notify("status", {"state": str(self.state)})]
 
     def _on_verdicts(self, message: Verdicts, now: float) -> list[Effect]:
         """Acceptances come as entries of our own; a verdict tells of refusals, and of what was judged long ago."""
@@ -629,6 +661,7 @@ class DeviceSync:
         ProblemReport: (_on_problem, set(Phase)),
         Ping: (_on_ping, set(Phase)),
         Pong: (_on_pong, set(Phase)),
+        Head: (_on_head, {Phase.SUBSCRIBED}),
         SnapshotStart: (_on_snapshot, {Phase.SUBSCRIBED}),
         SnapshotChunk: (_on_snapshot, {Phase.SUBSCRIBED}),
         SnapshotEnd: (_on_snapshot, {Phase.SUBSCRIBED}),

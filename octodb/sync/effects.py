@@ -28,6 +28,7 @@ __all__ = [
     "OpenSession",
     "OpenSnapshot",
     "ReadEntries",
+    "ReadHead",
     "ReadOutbox",
     "ReadSnapshot",
     "Send",
@@ -183,6 +184,11 @@ class ReadEntries:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadHead:
+    """Tell the sessions of everything that is in the log now, and answer with ``PrimarySession.head_read``."""
+
+
+@dataclass(frozen=True, slots=True)
 class OpenSnapshot:
     """Answer with ``PrimarySession.snapshot_read``, the header first."""
 
@@ -212,6 +218,7 @@ Effect = (
     | ConfirmVerdicts
     | AppendPush
     | ReadEntries
+    | ReadHead
     | OpenSnapshot
     | ReadSnapshot
 )

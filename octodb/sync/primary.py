@@ -40,6 +40,7 @@ from octodb.sync.effects import (
     OpenSession,
     OpenSnapshot,
     ReadEntries,
+    ReadHead,
     ReadSnapshot,
     Send,
 )
@@ -48,9 +49,11 @@ from octodb.wire.messages import (
     NOT_KNOWN,
     PROTOCOL_VERSION,
     Applied,
+    AskHead,
     Challenge,
     Denied,
     Entries,
+    Head,
     Hello,
     Login,
     Message,
@@ -143,6 +146,7 @@ class PrimarySession:
         self._refused_some = False
         self._confirmed_at = now
         self._early_pushes: list[Effect] = []
+        self._head_asked_at: float | None = None  # the newest AskHead without an answer
 
     # --- time ----------------------------------------------------------------------------------------
 
@@ -363,7 +367,10 @@ class PrimarySession:
         if self.phase is not SessionPhase.SERVING:
             return []
         self.live = through >= self._dispatched()
-        return self._send_entries(entries, through) + ([] if self.live else self._continue())
+        effects = self._send_entries(entries, through, more=not self.live)
+        if not self.live:
+            return effects + self._continue()
+        return effects if self._head_asked_at is None else [*effects, ReadHead()]
 
     def entries_committed(self, entries: list[LogEntry], through: int) -> list[Effect]:
         """New entries, all that there are between the last call and ``through``; those of others are left out here."""
@@ -383,7 +390,7 @@ class PrimarySession:
         assert self.node is not None
         return entry.owner in {EVERYBODY, self.node.user_id}
 
-    def _send_entries(self, entries: list[LogEntry], through: int) -> list[Effect]:
+    def _send_entries(self, entries: list[LogEntry], through: int, *, more: bool = False) -> list[Effect]:
         assert self.node is not None
         own_id = self.node.node_id
         wire = [
@@ -395,7 +402,7 @@ class PrimarySession:
         ]
         self.sent_seq = max(self.sent_seq, through)
         self._outstanding += 1
-        return [Send(Entries(wire, through))]
+        return [Send(Entries(wire, through, more))]
 
     def _on_applied(self, message: Applied, now: float) -> list[Effect]:
         if message.messages < 0 or message.messages > self._outstanding:
@@ -455,6 +462,18 @@ class PrimarySession:
         through = self._dispatched() if self.live else NOT_KNOWN
         return [Send(Pong(message.sent_at, through))]
 
+    def _on_ask_head(self, message: AskHead, now: float) -> list[Effect]:
+        """Only the newest question is kept: its answer answers those before it. Catching up comes first."""
+        self._head_asked_at = message.asked_at
+        return [ReadHead()] if self.live else []
+
+    def head_read(self) -> list[Effect]:
+        """The answer to ReadHead: this session was told of everything that was in the log."""
+        if not self.live or self._head_asked_at is None:
+            return []
+        asked_at, self._head_asked_at = self._head_asked_at, None
+        return [Send(Head(asked_at, self._dispatched()))]
+
     def _on_pong(self, message: Pong, now: float) -> list[Effect]:
         return []
 
@@ -481,6 +500,7 @@ class PrimarySession:
         Push: (_on_push, {SessionPhase.SERVING, SessionPhase.CONFIRMING}),
         Applied: (_on_applied, {SessionPhase.SERVING}),
         Ping: (_on_ping, _PROVED),
+        AskHead: (_on_ask_head, {SessionPhase.SERVING, SessionPhase.CONFIRMING}),
         Pong: (_on_pong, _PROVED),
         ProblemReport: (_on_problem, set()),
     }

@@ -18,9 +18,11 @@ __all__ = [
     "NOT_KNOWN",
     "PROTOCOL_VERSION",
     "Applied",
+    "AskHead",
     "Challenge",
     "Denied",
     "Entries",
+    "Head",
     "Hello",
     "Login",
     "Message",
@@ -184,10 +186,14 @@ class WireEntry(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Entries(msgspec.Struct, array_like=True, frozen=True, tag=14):
-    """Primary → device. ``through``: with these, the device has everything up to that position."""
+    """Primary → device. ``through``: with these, the device has everything up to that position.
+
+    ``more``: there is more in the log already, and it follows as soon as the flow control lets it.
+    """
 
     entries: list[WireEntry]
     through: Count
+    more: bool = False
 
 
 class SnapshotStart(msgspec.Struct, array_like=True, frozen=True, tag=15):
@@ -242,6 +248,19 @@ class ProblemReport(msgspec.Struct, array_like=True, frozen=True, tag=22):
     reason: str
 
 
+class AskHead(msgspec.Struct, array_like=True, frozen=True, tag=23):
+    """Device → primary: where is the log now? ``asked_at``: the device's clock, given back in the answer."""
+
+    asked_at: float
+
+
+class Head(msgspec.Struct, array_like=True, frozen=True, tag=24):
+    """Primary → device: everything committed before the question came is at or below ``through``, and was sent."""
+
+    asked_at: float
+    through: Count
+
+
 Message = (
     Hello
     | Challenge
@@ -263,6 +282,8 @@ Message = (
     | Ping
     | Pong
     | ProblemReport
+    | AskHead
+    | Head
 )
 
 _encoder: Final = msgspec.msgpack.Encoder()

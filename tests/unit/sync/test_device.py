@@ -27,9 +27,11 @@ from octodb.wire.handshake import handshake_text
 from octodb.wire.messages import (
     PROTOCOL_VERSION,
     Applied,
+    AskHead,
     Challenge,
     Denied,
     Entries,
+    Head,
     Hello,
     Login,
     Ping,
@@ -427,6 +429,8 @@ def test_a_download_is_loaded_part_by_part_and_acknowledged():
     assert story.device.snapshot is None
     (asked,) = of(ReadOutbox, effects)
     story.device.outbox_read(asked, [])
+    assert story.device.state is NodeState.SYNCING, "what was committed during the download is still to come"
+    story.receive(Entries([], 20))
     assert story.device.state is NodeState.IN_SYNC
 
 
@@ -514,6 +518,41 @@ def test_a_pong_tells_of_a_head_that_moved_without_rows_for_us():
     (asked,) = of(BringIn, story.receive(Pong(1.0, 40)))
     story.bring_in(asked, 40)
     assert story.device.log.applied == 40
+
+
+def test_where_the_primary_is_counts_from_when_the_question_was_asked():
+    story = Story(READY).serve()
+    story.now += 1
+    asked_at = story.now
+    assert sent(story.device.ask_head(asked_at)) == [AskHead(asked_at)]
+    story.receive(Pong(0.0, 10))
+    assert story.device.head_known_at is None, "a pong may lag behind the log"
+    story.now += 1
+    (asked,) = of(BringIn, story.receive(Head(asked_at, 12)))
+    assert (story.device.head_known_at, story.device.state) == (asked_at, NodeState.SYNCING)
+    story.bring_in(asked, 12)
+    assert story.device.state is NodeState.IN_SYNC
+
+
+def test_a_question_without_an_answer_is_asked_again_after_a_reconnection():
+    story = Story(READY).serve()
+    asked_at = story.now
+    story.device.ask_head(asked_at)
+    story.lose()
+    assert sent(story.subscribe())[1:] == [AskHead(asked_at)]
+    story.receive(Head(asked_at, 10))
+    story.lose()
+    assert sent(story.subscribe())[1:] == []
+
+
+def test_a_device_that_is_sent_an_old_log_in_parts_is_not_in_sync_between_them():
+    story = Story(READY).serve()
+    (asked,) = of(BringIn, story.receive(Entries([entry(11)], 11, more=True)))
+    story.bring_in(asked, 11)
+    assert story.device.state is NodeState.SYNCING
+    (asked,) = of(BringIn, story.receive(Entries([entry(12)], 12)))
+    story.bring_in(asked, 12)
+    assert story.device.state is NodeState.IN_SYNC
 
 
 def test_refusals_are_brought_in_and_told():

@@ -21,6 +21,7 @@ from octodb.sync.effects import (
     OpenSession,
     OpenSnapshot,
     ReadEntries,
+    ReadHead,
     ReadSnapshot,
     Send,
 )
@@ -29,9 +30,11 @@ from octodb.wire.handshake import handshake_text, sign
 from octodb.wire.messages import (
     PROTOCOL_VERSION,
     Applied,
+    AskHead,
     Challenge,
     Denied,
     Entries,
+    Head,
     Hello,
     Login,
     Ping,
@@ -410,6 +413,29 @@ def test_a_ping_of_a_live_device_tells_where_the_log_is():
     story = Story().serve()
     story.dispatched = 12
     assert sent(story.receive(Ping(2.5))) == [Pong(2.5, 12)]
+
+
+def test_the_head_is_told_after_the_log_was_read_and_its_entries_were_sent():
+    story = Story().serve()
+    assert story.receive(AskHead(2.5)) == [ReadHead()]
+    story.dispatched = 11
+    assert [type(message) for message in sent(story.session.entries_committed([entry(11)], 11))] == [Entries]
+    assert story.session.head_read() == [Send(Head(2.5, 11))]
+    assert story.session.head_read() == [], "each question is answered once"
+
+
+def test_a_device_that_is_behind_hears_of_the_head_when_it_has_caught_up():
+    story = Story()
+    story.dispatched = 30
+    story.session.session_confirmed(story.subscribe(), True, True)
+    assert story.receive(AskHead(1.5)) == []
+    (behind,) = sent(story.session.entries_read([entry(11)], 20))
+    assert behind.more
+    assert story.receive(AskHead(2.5)) == []
+    effects = story.session.entries_read([entry(21)], 30)
+    assert not sent(effects)[0].more
+    assert effects[1:] == [ReadHead()]
+    assert story.session.head_read() == [Send(Head(2.5, 30))], "the newest question; it answers those before it"
 
 
 # --- pushes ----------------------------------------------------------------------------------------------

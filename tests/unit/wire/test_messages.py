@@ -6,9 +6,11 @@ import pytest
 from octodb.errors import ProtocolError
 from octodb.wire.messages import (
     Applied,
+    AskHead,
     Challenge,
     Denied,
     Entries,
+    Head,
     Hello,
     Login,
     Ping,
@@ -46,7 +48,7 @@ EXAMPLES = {
     11: Push([PushedTransaction(1, b"hash", b"body"), PushedTransaction(2, b"", b"")]),
     12: Verdicts([Verdict(1, 9), Verdict(2, 0, "constraint", "UNIQUE", "t", ["a"])]),
     13: Subscribe(b"token", b"epoch", 4, b"a", b"u", 3),
-    14: Entries([WireEntry(5, True, 0, b"chain", b"body")], 6),
+    14: Entries([WireEntry(5, True, 0, b"chain", b"body")], 6, True),
     15: SnapshotStart(1, b"epoch", b"a", b"u", 1, ["CREATE TABLE t (a)"], 99),
     16: SnapshotChunk("t", ["a", "b"], [[None, 1], [1.5, b"\xff"], ["text", -(2**63)]]),
     17: SnapshotEnd(["CREATE INDEX i ON t (a)"]),
@@ -54,6 +56,8 @@ EXAMPLES = {
     20: Ping(1.25),
     21: Pong(1.25, 17),
     22: ProblemReport("closing", "bye"),
+    23: AskHead(7.5),
+    24: Head(7.5, 12),
 }
 
 
