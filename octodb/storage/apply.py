@@ -109,37 +109,8 @@ class Applier:
         self._settle(failed)
 
     def undo_where_unchanged(self, changeset: bytes) -> int:
-        """Undo the local part of a rejected transaction where its rows still hold what it wrote.
-
-        Returns how many rows were left as they are because somebody changed them since.
-        """
-        kept = 0
-        for change, op, table, old, new in iterate(apsw.Changeset.invert(changeset)):
-            shape = self._shapes.get(table)
-            if shape is None or change.column_count != len(shape.columns):
-                kept += 1
-                continue
-            try:
-                kept += 0 if self._undo_one(shape, op, old, new) else 1
-            except DATA_ERRORS:
-                kept += 1
-        return kept
-
-    def _undo_one(self, shape: TableShape, op: str, old: Any, new: Any) -> bool:
-        if op == "INSERT":
-            self._execute(shape, op, old, new, None)
-            return True
-        known = [i for i, value in enumerate(old) if value is not apsw.no_change]
-        match = " AND ".join(f"{quote_name(shape.columns[i])} IS ?" for i in known)
-        values = [old[i] for i in known]
-        if op == "DELETE":
-            self._cursor.execute(f"DELETE FROM {shape.quoted} WHERE {match}", values)
-        else:
-            changed = [i for i, value in enumerate(new) if value is not apsw.no_change]
-            assign = ", ".join(f"{quote_name(shape.columns[i])} = ?" for i in changed)
-            sql = f"UPDATE {shape.quoted} SET {assign} WHERE {match}"
-            self._cursor.execute(sql, [new[i] for i in changed] + values)
-        return self._db.changes() > 0
+        """See ``LocalRows.undo_where_unchanged``."""
+        return self._local_rows.undo_where_unchanged(changeset, self._shapes)
 
     def _shape_for(self, change: apsw.TableChange, name: str) -> TableShape:
         """The table a change is for. A changeset for a table that lacks columns would be skipped silently by

@@ -6,12 +6,13 @@ A local row never decides whether an entry, a body or a schema change takes effe
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import apsw
 
 from octodb.sql.tokens import quote_name
+from octodb.storage.changesets import iterate
 from octodb.storage.shapes import Shapes, TableShape
 
 __all__ = ["DATA_ERRORS", "LocalRows"]
@@ -21,6 +22,8 @@ __all__ = ["DATA_ERRORS", "LocalRows"]
 DATA_ERRORS: Final = (apsw.ConstraintError, apsw.MismatchError, apsw.SQLError, apsw.TooBigError)
 
 _Row = tuple[Any, ...]
+# What one change gives back: the table, the row that is there now (None: none), the row from before (None: none)
+_Return = tuple[TableShape, _Row | None, _Row | None]
 
 
 class LocalRows:
@@ -60,12 +63,71 @@ class LocalRows:
             if shape is None or len(kept) < len(row):
                 self._displace(old, row, reason)
                 continue
-            names = ", ".join(quote_name(old.columns[i]) for i in kept)
-            marks = ", ".join("?" * len(kept))
             try:
-                self._db.execute(f"INSERT INTO {shape.quoted} ({names}) VALUES ({marks})", [row[i] for i in kept])
+                self._insert(shape, [old.columns[i] for i in kept], [row[i] for i in kept])
             except DATA_ERRORS:
                 self._displace(old, row, reason)
+
+    def undo_where_unchanged(self, changeset: bytes, shapes: Shapes) -> int:
+        """Undo what a rejected transaction did to local rows, where they still hold what it wrote.
+
+        A deleted row whose place was taken since is displaced. Returns how many rows were left as they are because
+        they were changed since.
+        """
+        returns: list[_Return] = []
+        kept = 0
+        for change, op, table, old, new in iterate(apsw.Changeset.invert(changeset)):
+            shape = shapes.get(table)
+            if shape is None or change.column_count != len(shape.columns):
+                kept += 1
+                continue
+            there = None if op == "INSERT" else self._find(shape, old)
+            if op != "INSERT" and there is None:
+                kept += 1
+                continue
+            returns.append((shape, there, _before(op, there, new)))
+        while failed := self._give_back(returns):
+            for shape, there, row in failed:
+                kept += there is not None
+                if there is None and row is not None:
+                    self._displace(shape, row, "it comes back from a rejected transaction, and its place is taken")
+            given_up = {id(one) for one in failed}
+            returns = [one for one in returns if id(one) not in given_up]
+        return kept
+
+    def _give_back(self, returns: list[_Return]) -> list[_Return]:
+        """Take all rows out, then put the earlier ones in: they may have exchanged values. All of them or, when some do
+        not fit, none; those are returned."""
+        self._db.execute("SAVEPOINT octodb_give_back")
+        for shape, there, _ in returns:
+            if there is not None:
+                key = [there[i] for i in shape.key]
+                self._db.execute(f"DELETE FROM {shape.quoted} WHERE {shape.key_match}", key)
+        failed: list[_Return] = []
+        for one in returns:
+            shape, _, row = one
+            try:
+                if row is not None:
+                    self._insert(shape, shape.columns, row)
+            except DATA_ERRORS:
+                failed.append(one)
+        if failed:
+            self._db.execute("ROLLBACK TO octodb_give_back")
+        self._db.execute("RELEASE octodb_give_back")
+        return failed
+
+    def _find(self, shape: TableShape, values: _Row) -> _Row | None:
+        """The whole row that holds ``values`` (``apsw.no_change``: any)."""
+        known = [i for i, value in enumerate(values) if value is not apsw.no_change]
+        match = " AND ".join(f"{quote_name(shape.columns[i])} IS ?" for i in known)
+        columns = ", ".join(quote_name(column) for column in shape.columns)
+        sql = f"SELECT {columns} FROM {shape.quoted} WHERE {match}"
+        row = self._db.execute(sql, [values[i] for i in known]).fetchone()
+        return None if row is None else tuple(row)
+
+    def _insert(self, shape: TableShape, columns: Sequence[str], row: Sequence[Any]) -> None:
+        names = ", ".join(quote_name(column) for column in columns)
+        self._db.execute(f"INSERT INTO {shape.quoted} ({names}) VALUES ({', '.join('?' * len(columns))})", row)
 
     def has_other_unique_indexes(self, shape: TableShape) -> bool:
         """Whether UNIQUE indexes exist that ``displace_equal`` cannot compare: partial, on expressions, collated."""
@@ -98,6 +160,13 @@ class LocalRows:
             if all(column in index for column in names):
                 sets.append(tuple(index[str(column)] for column in names))
         return sets
+
+
+def _before(op: str, there: _Row | None, new: _Row) -> _Row | None:
+    """The row as it was before a change whose inverse is ``op`` with the values ``new``."""
+    if op == "DELETE" or there is None:
+        return None if op == "DELETE" else new
+    return tuple(value if new[i] is apsw.no_change else new[i] for i, value in enumerate(there))
 
 
 def _same_but_owner(shape: TableShape, stored: _Row, row: list[Any]) -> bool:

@@ -30,7 +30,6 @@ def reject(device, nonce):
     ],
     ids=["key of a local row", "key", "replaced", "exchanged"],
 )
-@pytest.mark.xfail(strict=True, reason="undo_where_unchanged gives up at the first UNIQUE clash and deletes the rest")
 def test_local_rows_come_back_whatever_the_order_of_their_changes(world, made, changed):
     _, device = world(SCHEMA)
     device.script(made)
