@@ -114,13 +114,15 @@ class EmbeddedLog:
         for pushed in request.transactions:
             outcome = self._append_one(request, pushed, batch)
             outcomes.append(outcome)
-            if outcome.kind in {"fork", "gap", "corrupt"}:
+            if outcome.kind not in {"accepted", "rejected"}:
                 break
         return Outcome(request.node_id, outcomes)
 
     def _append_one(self, request: PushRequest, pushed: PushedBody, batch: _Batch) -> AppendOutcome:
         """nonce = last + 1: judge it. Not above last: the stored verdict again, if it is the same body."""
         last = batch.last_nonce(request.node_id)
+        if last is None:
+            return AppendOutcome(pushed.nonce, "revoked")
         if pushed.nonce > last + 1:
             return AppendOutcome(pushed.nonce, "gap")
         if body_hash(pushed.body) != pushed.hash:
@@ -228,9 +230,12 @@ class _Batch:
         self._nonces: dict[int, int] = {}
         self._changed: set[int] = set()
 
-    def last_nonce(self, node_id: int) -> int:
+    def last_nonce(self, node_id: int) -> int | None:
+        """None: the node was revoked, and nothing of it counts any more."""
         if node_id not in self._nonces:
             record = self._nodes.by_id(node_id)
+            if record is not None and record.revoked:
+                return None
             self._nonces[node_id] = 0 if record is None else record.last_nonce
         return self._nonces[node_id]
 

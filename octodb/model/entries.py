@@ -27,7 +27,7 @@ class LogEntry:
 
 @dataclass(frozen=True, slots=True)
 class AppendOutcome:
-    """What became of one pushed transaction. kind: 'accepted', 'rejected', 'fork' or 'gap'."""
+    """What became of one pushed transaction. kind: 'accepted', 'rejected', 'fork', 'gap', 'corrupt' or 'revoked'."""
 
     nonce: int
     kind: str

@@ -143,6 +143,9 @@ class Node:
     def connected_nodes(self) -> dict[int, str]:
         return self._engine.connected_nodes() if isinstance(self._engine, PrimaryEngine) else {}
 
+    def waiting_nodes(self) -> list[tuple[bytes, str, str]]:
+        return self._engine.waiting_nodes() if isinstance(self._engine, PrimaryEngine) else []
+
     def register_function(self, name: str, function: Callable[..., Any] | None) -> None:
         """Set a callback of contract.md §4. Raises ProgrammingError for another name."""
         if name not in CALLBACK_NAMES:

@@ -13,12 +13,13 @@ from typing import Any, Final, Protocol
 import apsw
 
 from octodb.errors import NotSupportedError, OperationalError, ProgrammingError
-from octodb.model.identities import Role
+from octodb.model.identities import NodeRecord, Role
 from octodb.model.transactions import decode_body
 from octodb.storage.changesets import touched_tables
 from octodb.storage.meta import Meta, NodeTable, Outbox
 from octodb.storage.node_statements import PragmaAnswer
-from octodb.storage.primary_store import node_rows
+from octodb.storage.primary_store import PrimaryStore, node_rows
+from octodb.wire.handshake import PUBLIC_KEY_BYTES
 
 __all__ = ["PRAGMA_NAMES", "answer_pragma"]
 
@@ -31,7 +32,11 @@ class _NodeSide(Protocol):
     def status_dict(self, db: apsw.Connection) -> dict[str, Any]: ...
     def request_login(self, action: str, data: str) -> None: ...
     def connected_nodes(self) -> dict[int, str]: ...
+    def waiting_nodes(self) -> list[tuple[bytes, str, str]]: ...
+    def committed(self) -> None: ...
 
+
+_ID_MAX: Final = 0x7FFFFFFF  # row ids leave 31 bits for a node's (contract.md §5)
 
 _Answer = Callable[[_NodeSide, apsw.Connection, str | None], PragmaAnswer]
 
@@ -119,7 +124,61 @@ def _nodes(node: _NodeSide, db: apsw.Connection, argument: str | None) -> Pragma
                 *described, row["last_nonce"], _time_text(row["created_at"]), _time_text(row["last_seen"]),
             )
         )  # fmt: skip
+    for public_key, info_text, address in node.waiting_nodes():
+        info = json.loads(info_text)
+        described = tuple(info.get(key) for key in ("hostname", "os", "architecture", "octodb", "extra"))
+        rows.append((0, 0, info.get("type"), "waiting", public_key.hex(), address, *described, 0, None, None))
     return names, rows
+
+
+def _authorize_user(node: _NodeSide, db: apsw.Connection, argument: str | None) -> PragmaAnswer:
+    key, user = _key_and_rest("authorize_user", argument, "user_id")
+    if not user.isascii() or not user.isdigit() or int(user) > _ID_MAX:
+        raise ProgrammingError("the user id is a number", hint="0 makes a new user")
+    return _admitted("authorize_user", node, PrimaryStore(db, time.time).authorize(key, int(user), Role.SECONDARY))
+
+
+def _authorize_node(node: _NodeSide, db: apsw.Connection, argument: str | None) -> PragmaAnswer:
+    key, role = _key_and_rest("authorize_node", argument, "secondary")
+    if role not in set(Role):
+        raise ProgrammingError(f"{role!r} is no role of a node", hint="write primary or secondary")
+    return _admitted("authorize_node", node, PrimaryStore(db, time.time).authorize(key, None, Role(role)))
+
+
+def _admitted(name: str, node: _NodeSide, record: NodeRecord) -> PragmaAnswer:
+    node.committed()
+    return ("node_id", "user_id"), [(record.node_id, record.user_id)]
+
+
+def _revoke_node(node: _NodeSide, db: apsw.Connection, argument: str | None) -> PragmaAnswer:
+    text = (argument or "").strip()
+    if text.isascii() and text.isdigit() and len(text) < 2 * PUBLIC_KEY_BYTES:
+        which: bytes | int = min(int(text), _ID_MAX)
+    else:
+        which = _public_key(text, "PRAGMA revoke_node='<public key>', or a node id")
+    PrimaryStore(db, time.time).revoke(which)
+    node.committed()
+    return ("revoke_node",), []
+
+
+def _key_and_rest(name: str, argument: str | None, rest: str) -> tuple[bytes, str]:
+    form = f"PRAGMA {name}='<public key>:<{rest}>'"
+    key, colon, value = (argument or "").strip().partition(":")
+    if not colon:
+        raise ProgrammingError(f"PRAGMA {name} needs a public key and what it is for", hint=f"write {form}")
+    return _public_key(key, form), value.strip()
+
+
+def _public_key(text: str, form: str) -> bytes:
+    try:
+        key = bytes.fromhex(text)
+    except ValueError:
+        key = b""
+    if len(key) != PUBLIC_KEY_BYTES:
+        raise ProgrammingError(
+            f"a public key is {2 * PUBLIC_KEY_BYTES} hexadecimal digits, as PRAGMA nodes shows it", hint=f"write {form}"
+        )
+    return key
 
 
 def _node_info(node: _NodeSide, db: apsw.Connection, argument: str | None) -> PragmaAnswer:
@@ -150,15 +209,12 @@ def _time_text(seconds: float | None) -> str | None:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(seconds))
 
 
-def _not_available(name: str) -> _Answer:
+def _authorizer_service(node: _NodeSide, db: apsw.Connection, argument: str | None) -> PragmaAnswer:
     """SQLite ignores PRAGMAs it does not know; one that is about who may join must not pass in silence."""
-
-    def answer(node: _NodeSide, db: apsw.Connection, argument: str | None) -> PragmaAnswer:
-        raise NotSupportedError(
-            f"PRAGMA {name} is not available in this version", hint="decide in a callback: conn.register_function()"
-        )
-
-    return answer
+    raise NotSupportedError(
+        "PRAGMA authorizer_service is not available in this version",
+        hint="decide in a callback: conn.register_function()",
+    )
 
 
 _PRAGMAS: Final[dict[str, tuple[Role | None, _Answer]]] = {
@@ -171,9 +227,9 @@ _PRAGMAS: Final[dict[str, tuple[Role | None, _Answer]]] = {
     "rejected_transactions": (Role.SECONDARY, _rejected),
     "nodes": (Role.PRIMARY, _nodes),
     "node_info": (None, _node_info),
-    "authorize_user": (None, _not_available("authorize_user")),
-    "authorize_node": (None, _not_available("authorize_node")),
-    "revoke_node": (None, _not_available("revoke_node")),
-    "authorizer_service": (None, _not_available("authorizer_service")),
+    "authorize_user": (Role.PRIMARY, _authorize_user),
+    "authorize_node": (Role.PRIMARY, _authorize_node),
+    "revoke_node": (Role.PRIMARY, _revoke_node),
+    "authorizer_service": (Role.PRIMARY, _authorizer_service),
 }
 PRAGMA_NAMES: Final = frozenset(_PRAGMAS)

@@ -102,6 +102,7 @@ class PrimaryEngine:
         self.wants_poke = True  # a commit should call ``committed``; False while one call is on its way
         self._dispatched_id = 0
         self._dispatched_seq = 0
+        self._generation = 0
         self.bind: tuple[str, ...] = ()
         self._bytes = [0, 0]
         self._publish_soon = True
@@ -152,6 +153,7 @@ class PrimaryEngine:
         self._facts = PrimaryFacts(values["public_key"], values["epoch"], AuthMode(values["auth"]), self.login_fields)
         self._dispatched_id = self._log.last_id()
         self._dispatched_seq = self._log.head()
+        self._generation = self._store.generation()
 
     async def _listen(self, address: Address) -> asyncio.Server:
         loop = asyncio.get_running_loop()
@@ -221,6 +223,14 @@ class PrimaryEngine:
             for client in list(self._clients)
             if client.session.node is not None and client.session.phase is SessionPhase.SERVING
         }
+
+    def waiting_nodes(self) -> list[tuple[bytes, str, str]]:
+        """(public key, device information, address) of each connection that waits to be admitted. From any thread."""
+        return [
+            (client.session.public_key, client.session.node_info, client.connection.peer)
+            for client in list(self._clients)
+            if client.session.awaits_admission
+        ]
 
     def status(self) -> SyncStatus:
         """May be called from any thread: it reads immutable values."""
@@ -463,6 +473,25 @@ class PrimaryEngine:
             await self._log_moved.wait()
             self._log_moved.clear()
             self._dispatch_new(await self._storage.run_patiently(self._read_new))
+            await self._review_nodes()
+
+    async def _review_nodes(self) -> None:
+        """Devices that were admitted or revoked by SQL: let in those that wait, cut off those that are lost."""
+        store = self._store
+        assert store is not None
+        generation = await self._storage.run_patiently(store.generation)
+        if generation == self._generation:
+            return
+        self._generation = generation
+        clients: dict[bytes, list[_Client]] = {}
+        for client in self._clients:
+            clients.setdefault(client.session.public_key, []).append(client)
+        for node in await self._storage.run_patiently(store.find_all, list(clients)):
+            for client in clients[node.public_key]:
+                if node.revoked:
+                    self._handle(client, client.session.revoked())
+                elif client.session.awaits_admission:
+                    self._handle(client, client.session.node_found(node))
 
     def _dispatch_new(self, found: tuple[list[LogEntry], int]) -> None:
         entries, last_id = found

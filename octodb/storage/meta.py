@@ -158,6 +158,10 @@ class Meta:
         self._db.executemany("DELETE FROM _octodb_displaced WHERE id = ?", [(row[0],) for row in found])
         return [(str(t), json.loads(str(row), object_hook=_displaced_value), str(r)) for _, t, row, r in found]
 
+    def bump_generation(self) -> None:
+        """Somebody was admitted or cut off by SQL: what the engine knows of its nodes is old."""
+        self.set(generation=self.get("generation", 0) + 1)
+
     def next_identity(self, wanted: int = 0) -> int:
         """The next id of the counter that node and user ids share; never one that was given before."""
         latest = int(self.get("identity_counter", 1))
@@ -464,6 +468,9 @@ class NodeTable:
     def set_extra(self, node_id: int, text: str) -> None:
         sql = "UPDATE _octodb_nodes SET info = json_set(info, '$.extra', ?) WHERE node_id = ?"
         self._db.execute(sql, (text, node_id))
+
+    def revoke(self, node_id: int) -> None:
+        self._db.execute("UPDATE _octodb_nodes SET revoked = 1 WHERE node_id = ?", (node_id,))
 
     def all(self) -> list[tuple[Any, ...]]:
         """(node_id, user_id, node_type, public_key, last_nonce, revoked, info, created_at, last_seen) of each."""

@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 
 import apsw
 
-from octodb.model.identities import AuthMode, NodeRecord, Role
+from octodb.errors import ProgrammingError
+from octodb.model.identities import ADMIN_ID, AuthMode, NodeRecord, Role
 from octodb.storage.meta import LogTables, Meta, NodeTable
 
 __all__ = ["PrimaryStore", "node_rows"]
@@ -20,7 +21,7 @@ _T = TypeVar("_T")
 
 
 class PrimaryStore:
-    """``clock`` gives seconds since the epoch."""
+    """``clock`` gives seconds since the epoch. ``db`` may be an application's connection, in a transaction or not."""
 
     def __init__(self, db: apsw.Connection, clock: Callable[[], float]) -> None:
         self._db = db
@@ -37,22 +38,63 @@ class PrimaryStore:
 
     def admit(self, public_key: bytes, user_id: int, node_type: Role, auth: AuthMode, info: str) -> NodeRecord:
         """Give a node its ids for ever. ``user_id`` 0: a new user; without users the node is its own."""
+        return self._write(lambda: self._admit(public_key, user_id, node_type, auth, info))
+
+    def _admit(self, public_key: bytes, user_id: int, node_type: Role, auth: AuthMode, info: str) -> NodeRecord:
+        known = self._nodes.by_key(public_key)
+        if known is not None:
+            return known
+        if auth is AuthMode.USER:
+            user = self._meta.next_identity(user_id) if node_type is Role.SECONDARY else ADMIN_ID
+            node_id = self._meta.next_identity()
+        else:
+            node_id = self._meta.next_identity()
+            user = node_id
+        record = NodeRecord(node_id, user, node_type, public_key)
+        self._nodes.add(record, info, self._clock())
+        return record
+
+    def authorize(self, public_key: bytes, user_id: int | None, node_type: Role) -> NodeRecord:
+        """Admit a device by its key, whether it waits for that, comes later, or is known already.
+
+        ``user_id``: whose it is on a primary with auth=user (0: a new user's), None elsewhere.
+        Raises ProgrammingError when the mode asks for the other PRAGMA, or the key is another user's.
+        """
+        auth = AuthMode(self._meta.get("auth"))
+        if (user_id is None) != (auth is not AuthMode.USER or node_type is Role.PRIMARY):
+            other = "authorize_user" if user_id is None else "authorize_node"
+            raise ProgrammingError(f"this primary has auth={auth}", hint=f"use PRAGMA {other}")
 
         def work() -> NodeRecord:
-            known = self._nodes.by_key(public_key)
-            if known is not None:
-                return known
-            if auth is AuthMode.USER:
-                user = self._meta.next_identity(user_id) if node_type is Role.SECONDARY else 1
-                node_id = self._meta.next_identity()
-            else:
-                node_id = self._meta.next_identity()
-                user = node_id
-            record = NodeRecord(node_id, user, node_type, public_key)
-            self._nodes.add(record, info, self._clock())
+            record = self._admit(public_key, user_id or 0, node_type, auth, "{}")
+            if user_id and record.user_id != user_id:
+                raise ProgrammingError(f"that device belongs to user {record.user_id} already, for ever")
+            self._meta.bump_generation()
             return record
 
         return self._write(work)
+
+    def revoke(self, node: bytes | int) -> None:
+        """Cut a node off for good, by its public key or its id. Raises ProgrammingError for one that is not known."""
+
+        def work() -> None:
+            record = self._nodes.by_key(node) if isinstance(node, bytes) else self._nodes.by_id(node)
+            if record is None:
+                raise ProgrammingError("no such node is known here", hint="PRAGMA nodes lists them")
+            if record.node_id == ADMIN_ID:
+                raise ProgrammingError("this primary cannot revoke itself")
+            self._nodes.revoke(record.node_id)
+            self._meta.bump_generation()
+
+        self._write(work)
+
+    def generation(self) -> int:
+        """Moves when ``authorize`` or ``revoke`` ran on any connection of any process."""
+        return int(self._meta.get("generation", 0))
+
+    def find_all(self, public_keys: list[bytes]) -> list[NodeRecord]:
+        """Those of the nodes that are known."""
+        return [record for key in public_keys if (record := self._nodes.by_key(key)) is not None]
 
     def new_user_id(self) -> int:
         """A user id that was never given before."""
@@ -94,6 +136,8 @@ class PrimaryStore:
         self._log.forget_refusals(node_id, confirmed_nonce)
 
     def _write(self, work: Callable[[], _T]) -> _T:
+        if self._db.in_transaction:
+            return work()  # an application's: it commits when it does
         self._db.execute("BEGIN IMMEDIATE")
         try:
             result = work()

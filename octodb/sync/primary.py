@@ -228,12 +228,24 @@ class PrimarySession:
         if node is None:
             return self._unknown_node()
         if node.revoked:
-            self.phase = SessionPhase.CLOSED
-            return [Send(Revoked("this device was revoked")), CloseConnection("revoked")]
+            return self.revoked()
         assert self._hello is not None
         self.node = node
         self.phase = SessionPhase.OPENING
         return [OpenSession(node.node_id, self._hello.session_token, self.node_info)]
+
+    def revoked(self) -> list[Effect]:
+        """The node was cut off for good."""
+        if self.phase is SessionPhase.CLOSED:
+            return []
+        self.phase = SessionPhase.CLOSED
+        self.live = False
+        return [Send(Revoked("this device was revoked")), CloseConnection("revoked")]
+
+    @property
+    def awaits_admission(self) -> bool:
+        """Its key is proved, and nobody has said yet whose it is."""
+        return self.phase in {SessionPhase.UNAUTHORIZED, SessionPhase.DECIDING}
 
     def _unknown_node(self) -> list[Effect]:
         auth = self._facts.auth
@@ -445,8 +457,10 @@ class PrimarySession:
                 verdicts.append(
                     Verdict(outcome.nonce, 0, reason.code, reason.message, reason.table, list(reason.columns))
                 )
-            elif outcome.kind in {"fork", "gap", "corrupt"}:
+            elif outcome.kind != "accepted":
                 effects: list[Effect] = [Send(Verdicts(verdicts))] if verdicts else []
+                if outcome.kind == "revoked":
+                    return effects + self.revoked()
                 return effects + self._close(outcome.kind, _WHY_NOT[outcome.kind])
         return [Send(Verdicts(verdicts))] if verdicts else []
 

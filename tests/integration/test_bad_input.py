@@ -279,11 +279,31 @@ def test_a_second_sign_in_before_the_first_is_answered(world):
     assert errors == []
 
 
-@pytest.mark.parametrize("pragma", ["revoke_node='ab'", "authorize_user='ab:0'", "authorize_node='ab:secondary'"])
-def test_authorization_is_never_ignored_in_silence(world, pragma):
-    primary = world.primary(SCHEMA)
-    with pytest.raises(octodb.Error):
+KEY = "ab" * 32
+
+
+@pytest.mark.parametrize(
+    ("auth", "pragma", "why"),
+    [
+        ("user", "revoke_node='ab'", "64 hexadecimal digits"),
+        ("user", f"revoke_node='{KEY}'", "no such node"),
+        ("user", "revoke_node=99", "no such node"),
+        ("user", "revoke_node=1", "itself"),
+        ("user", "authorize_user", "needs a public key"),
+        ("user", "authorize_user='ab:0'", "64 hexadecimal digits"),
+        ("user", f"authorize_user='{KEY}:ada'", "a number"),
+        ("user", f"authorize_node='{KEY}:secondary'", "auth=user"),
+        ("node", f"authorize_node='{KEY}:boss'", "no role"),
+        ("node", f"authorize_user='{KEY}:0'", "auth=node"),
+        ("node", "authorizer_service='tcp://127.0.0.1:1'", "not available"),
+    ],
+)
+def test_authorization_is_never_ignored_in_silence(world, auth, pragma, why):
+    primary = world.primary(SCHEMA, auth=auth)
+    with pytest.raises(octodb.Error, match=why):
         primary.execute(f"PRAGMA {pragma}")
+    with pytest.raises(octodb.OperationalError, match="is for a primary"):
+        world.device("device", ready=False).execute(f"PRAGMA {pragma.partition('=')[0]}='{KEY}:1'")
 
 
 def test_text_that_is_not_utf_8(world):

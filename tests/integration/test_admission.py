@@ -1,0 +1,80 @@
+"""Who may join is decided later, or taken back, with SQL on the primary (contract.md §4)."""
+
+import pytest
+
+import octodb
+from tests.integration.conftest import rows, wait_for
+
+SCHEMA = "CREATE TABLE t (id INTEGER PRIMARY KEY, a, row_owner);"
+
+
+def waiting(primary):
+    """Public keys of the devices that wait."""
+    return [row[4] for row in primary.execute("PRAGMA nodes") if row[3] == "waiting"]
+
+
+def test_a_login_that_is_answered_later(world):
+    primary = world.primary(SCHEMA, auth="user")
+    primary.register_function("user_login", 2, lambda data, node_info: -2)
+    device = world.device("device", ready=False)
+    device.execute("PRAGMA user_login='please'")
+    wait_for(lambda: device.sync_status["auth"]["pending"] and waiting(primary))
+    assert waiting(primary) == [device.sync_status["public_key"]]
+    answer = primary.execute(f"PRAGMA authorize_user='{waiting(primary)[0]}:7'").fetchall()
+    assert device.wait_ready(10), device.sync_status
+    assert answer == [(device.sync_status["node_id"], 7)]
+    assert device.execute("SELECT this_user()").fetchone() == (7,)
+    assert waiting(primary) == []
+
+
+def test_a_node_waits_until_it_is_authorized(world):
+    primary = world.primary(SCHEMA, auth="node")
+    device = world.device("device", ready=False)
+    wait_for(lambda: waiting(primary))
+    assert device.sync_status["state"] == "authorizing"
+    primary.execute("BEGIN")
+    primary.execute(f"PRAGMA authorize_node='{waiting(primary)[0]}:secondary'")
+    primary.commit()
+    assert device.wait_ready(10), device.sync_status
+
+
+def test_a_device_that_is_authorized_before_it_comes_by_another_process(world, programs):
+    primary = world.primary(SCHEMA, auth="user")
+    device = world.device("device", ready=False)
+    key = wait_for(lambda: device.sync_status["public_key"])
+    programs.run(
+        "import sys, octodb\n"
+        "primary = octodb.connect(sys.argv[1])\n"
+        "primary.execute(f\"PRAGMA authorize_user='{sys.argv[2]}:0'\")\n",
+        f"file:{world.folder}/primary.db?node=primary",
+        key,
+    )
+    assert device.wait_ready(10), device.sync_status
+    with pytest.raises(octodb.ProgrammingError, match="belongs to user"):
+        primary.execute(f"PRAGMA authorize_user='{key}:99'")
+
+
+@pytest.mark.parametrize("by", ["public_key", "node_id"])
+def test_a_revoked_device_is_cut_off_at_once_and_for_good(world, by):
+    primary = world.primary(SCHEMA)
+    device = world.device("device")
+    other = world.device("other")
+    device.execute("INSERT INTO t (a) VALUES ('before')")
+    device.commit()
+    assert device.wait_synced(10)
+    primary.execute(f"PRAGMA revoke_node='{device.sync_status[by]}'")
+    wait_for(lambda: device.sync_status["state"] == "revoked")
+    device.execute("INSERT INTO t (a) VALUES ('after')")
+    device.commit()
+    primary.execute("INSERT INTO t (a, row_owner) VALUES ('for all', '*')")
+    primary.commit()
+    assert other.wait_synced(10)
+    assert rows(other, "SELECT a FROM t") == [("for all",)]
+    assert rows(primary, "SELECT a FROM t WHERE row_owner <> '*'") == [("before",)]
+    assert rows(device, "SELECT a FROM t") == [("after",), ("before",)], "what it has stays readable"
+    assert device.sync_status["transactions"]["pending"] == 1
+    world.close(device)
+    again = world.device("device")
+    wait_for(lambda: again.sync_status["state"] == "revoked")
+    states = {row[0]: row[3] for row in primary.execute("PRAGMA nodes")}
+    assert states[again.sync_status["node_id"]] == "revoked"
