@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
-import secrets
-import time
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -19,11 +16,8 @@ from octodb.model.node_uri import Address, NodeUri
 from octodb.model.snapshots import SnapshotHeader, SnapshotRows
 from octodb.model.status import SyncStatus
 from octodb.runtime.device_info import collect_node_info
-from octodb.runtime.engine_lock import EngineLock
-from octodb.runtime.engine_thread import StorageThread
 from octodb.runtime.framed_connection import FramedConnection
-from octodb.runtime.status_file import remove_status_file, write_status_file
-from octodb.storage.database import engine_connection
+from octodb.runtime.surroundings import Surroundings
 from octodb.storage.device_store import DeviceStore, Incoming, IncomingEntry
 from octodb.storage.meta import Meta
 from octodb.sync.device import DeviceFacts, DeviceSync
@@ -56,11 +50,12 @@ _LINGER_S: Final = 0.003
 class DeviceEngine:
     """``emit(event, info)`` tells the application; it is called on the engine thread."""
 
-    def __init__(self, uri: NodeUri, emit: Callable[[str, dict[str, Any]], None]) -> None:
+    def __init__(self, uri: NodeUri, emit: Callable[[str, dict[str, Any]], None], surroundings: Surroundings) -> None:
         self._uri = uri
         self._emit = emit
-        self._lock = EngineLock(uri.path)
-        self._storage = StorageThread("octodb-storage")
+        self._surroundings = surroundings
+        self._lock = surroundings.lock(uri.path)
+        self._storage = surroundings.storage("octodb-storage")
         self._sync: DeviceSync | None = None
         self._store: DeviceStore | None = None
         self._connection: FramedConnection | None = None
@@ -94,7 +89,7 @@ class DeviceEngine:
         await self._storage.run(self._close_store)
         self._storage.close()
         if self._sync is not None:
-            remove_status_file(self._uri.path)
+            self._surroundings.withdraw(self._uri.path)
         self._sync = None
         self._lock.release()
 
@@ -139,12 +134,12 @@ class DeviceEngine:
             asyncio.create_task(self._watch_file()),
             asyncio.create_task(self._publish()),
         ]
-        self._handle(self._sync.start(time.monotonic()))
+        self._handle(self._sync.start(self._surroundings.monotonic()))
 
     def _open_store(self) -> dict[str, Any]:
-        db = engine_connection(self._uri.path, Role.SECONDARY)
+        db = self._surroundings.engine_connection(self._uri.path, Role.SECONDARY)
         self._db = db
-        self._store = DeviceStore(db, self._uri.path, time.time)
+        self._store = DeviceStore(db, self._uri.path, self._surroundings.wall_clock)
         return Meta(db).get_all()
 
     # --- from other threads, by way of the engine thread ------------------------------------------------
@@ -157,7 +152,7 @@ class DeviceEngine:
     def committed(self) -> None:
         """An application of this process committed. A lone commit is sent at once; in a stream of them the engine looks
         every few milliseconds, so that they share messages and do not wait for each other's turns."""
-        now = time.monotonic()
+        now = self._surroundings.monotonic()
         since_s = now - self._looked_at
         if since_s < _LINGER_S:
             asyncio.get_running_loop().call_later(_LINGER_S - since_s, self._look_at_queue)
@@ -165,7 +160,7 @@ class DeviceEngine:
             self._look_at_queue()
 
     def _look_at_queue(self) -> None:
-        self._looked_at = time.monotonic()
+        self._looked_at = self._surroundings.monotonic()
         self.wants_poke = True
         if self._sync is not None:
             self._handle(self._sync.queue_moved())
@@ -175,7 +170,7 @@ class DeviceEngine:
         if self._sync is None:
             self._head_wanted = True
         else:
-            self._handle(self._sync.ask_head(time.monotonic()))
+            self._handle(self._sync.ask_head(self._surroundings.monotonic()))
 
     @property
     def running(self) -> bool:
@@ -196,7 +191,7 @@ class DeviceEngine:
         sync = self._sync
         if sync is None:
             return self._status
-        now = time.monotonic()
+        now = self._surroundings.monotonic()
         identity = sync.facts.identity
         connection = self._connection
         current = (connection.bytes_in, connection.bytes_out) if connection is not None else (0, 0)
@@ -297,7 +292,7 @@ class DeviceEngine:
         elif isinstance(effect, StoreWelcome):
             await self._storage.run_patiently(store.store_welcome, effect.node_id, effect.user_id, effect.session_token)
             self._request = None
-            self._handle(sync.welcome_stored(time.monotonic()))
+            self._handle(sync.welcome_stored(self._surroundings.monotonic()))
         elif isinstance(effect, LoadSnapshotPart):
             await self._storage.run_patiently(_load_part, store, effect)
             received = self._connection.bytes_in if self._connection is not None else 0
@@ -323,14 +318,14 @@ class DeviceEngine:
         self._connection = connection
         # what a primary sends is bounded by its own limits; there is nothing to distrust before the handshake
         connection.trust()
-        self._handle(self._sync.connected_to(secrets.token_bytes(32), time.monotonic()))
+        self._handle(self._sync.connected_to(self._surroundings.random_bytes(32), self._surroundings.monotonic()))
 
     def _received(self, message: Message) -> None:
         sync = self._sync
         if sync is None:
             return
         try:
-            self._handle(sync.receive(message, time.monotonic()))
+            self._handle(sync.receive(message, self._surroundings.monotonic()))
         except ProtocolError as error:
             if self._connection is not None:
                 self._connection.close(str(error))
@@ -346,8 +341,8 @@ class DeviceEngine:
 
     def _failed(self, reason: str) -> None:
         if self._sync is not None:
-            jitter = random.random()  # noqa: S311 - it spreads reconnections, it hides nothing
-            self._handle(self._sync.connection_failed(reason, jitter, time.monotonic()))
+            jitter = self._surroundings.jitter()
+            self._handle(self._sync.connection_failed(reason, jitter, self._surroundings.monotonic()))
 
     # --- time ----------------------------------------------------------------------------------------
 
@@ -356,7 +351,7 @@ class DeviceEngine:
         assert sync is not None
         while True:
             self._moved.clear()
-            now = time.monotonic()
+            now = self._surroundings.monotonic()
             due = sync.next_tick(now)
             if due is not None and due <= now:
                 self._handle(sync.tick(now))
@@ -385,13 +380,13 @@ class DeviceEngine:
         """Rewrite the status sidecar when something changed, and now and then as a sign of life."""
         published = -_HEARTBEAT_S
         while True:
-            if self._publish_soon or time.monotonic() - published >= _HEARTBEAT_S:
+            if self._publish_soon or self._surroundings.monotonic() - published >= _HEARTBEAT_S:
                 self._publish_soon = False
-                published = time.monotonic()
+                published = self._surroundings.monotonic()
                 store = self._store
                 assert store is not None
                 queue = await self._storage.run_patiently(store.queue)
-                write_status_file(self._uri.path, self.status().with_queue(queue).to_dict())
+                self._surroundings.publish(self._uri.path, self.status().with_queue(queue).to_dict())
             await asyncio.sleep(_PUBLISH_EVERY_S)
 
 

@@ -29,6 +29,7 @@ from octodb.runtime.events import EventThread
 from octodb.runtime.pragmas import answer_pragma
 from octodb.runtime.primary_engine import PrimaryEngine
 from octodb.runtime.status_file import read_status_file
+from octodb.runtime.surroundings import Surroundings
 from octodb.storage.database import connect_file, open_node_file, reading_connection
 from octodb.storage.device_store import queue_status
 from octodb.storage.meta import Meta, is_node_file
@@ -58,9 +59,9 @@ class Node:
         self._thread: EngineThread | None = None
         self._engine: DeviceEngine | PrimaryEngine
         if self.role is Role.PRIMARY:
-            self._engine = PrimaryEngine(uri, self.authorizer, self._emit)
+            self._engine = PrimaryEngine(uri, self.authorizer, self._emit, Surroundings())
         else:
-            self._engine = DeviceEngine(uri, self._emit)
+            self._engine = DeviceEngine(uri, self._emit, Surroundings())
 
     # --- life ----------------------------------------------------------------------------------------
 

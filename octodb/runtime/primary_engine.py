@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -24,11 +22,8 @@ from octodb.model.owners import EVERYBODY
 from octodb.model.snapshots import SnapshotRows, SnapshotTail
 from octodb.model.status import AuthStatus, LogStatus, NodeState, SyncStatus
 from octodb.runtime.authorizer import CallbackAuthorizer
-from octodb.runtime.engine_lock import EngineLock
-from octodb.runtime.engine_thread import StorageThread
 from octodb.runtime.framed_connection import FramedConnection
-from octodb.runtime.status_file import remove_status_file, write_status_file
-from octodb.storage.database import engine_connection, reading_connection
+from octodb.runtime.surroundings import Surroundings
 from octodb.storage.primary_store import PrimaryStore
 from octodb.storage.snapshot import SnapshotReader
 from octodb.sync.effects import (
@@ -80,20 +75,25 @@ class PrimaryEngine:
     """``emit(event, info)`` tells the application; it is called on the engine thread."""
 
     def __init__(
-        self, uri: NodeUri, authorizer: CallbackAuthorizer, emit: Callable[[str, dict[str, Any]], None]
+        self,
+        uri: NodeUri,
+        authorizer: CallbackAuthorizer,
+        emit: Callable[[str, dict[str, Any]], None],
+        surroundings: Surroundings,
     ) -> None:
         self._uri = uri
         self._authorizer = authorizer
         self._emit = emit
-        self._lock = EngineLock(uri.path)
-        self._storage = StorageThread("octodb-storage")
-        self._reading = StorageThread("octodb-snapshots")
+        self._surroundings = surroundings
+        self._lock = surroundings.lock(uri.path)
+        self._storage = surroundings.storage("octodb-storage")
+        self._reading = surroundings.storage("octodb-snapshots")
         self._log: EmbeddedLog | None = None
         self._store: PrimaryStore | None = None
         self._facts: PrimaryFacts | None = None
         self.login_fields: tuple[dict[str, Any], ...] = DEFAULT_LOGIN_FIELDS
-        self._clients: set[_Client] = set()
-        self._by_user: dict[int, set[_Client]] = {}
+        self._clients: dict[_Client, None] = {}  # in the order they came
+        self._by_user: dict[int, dict[_Client, None]] = {}
         self._servers: list[asyncio.Server] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._pushes: deque[tuple[_Client, AppendPush]] = deque()
@@ -145,10 +145,10 @@ class PrimaryEngine:
         ]
 
     def _open_store(self) -> None:
-        db = engine_connection(self._uri.path, Role.PRIMARY)
+        db = self._surroundings.engine_connection(self._uri.path, Role.PRIMARY)
         self._db = db
-        self._log = EmbeddedLog(db, time.time)
-        self._store = PrimaryStore(db, time.time)
+        self._log = EmbeddedLog(db, self._surroundings.wall_clock)
+        self._store = PrimaryStore(db, self._surroundings.wall_clock)
         values = self._store.values()
         self._facts = PrimaryFacts(values["public_key"], values["epoch"], AuthMode(values["auth"]), self.login_fields)
         self._dispatched_id = self._log.last_id()
@@ -188,7 +188,7 @@ class PrimaryEngine:
         self._storage.close()
         self._reading.close()
         if self.running:
-            remove_status_file(self._uri.path)
+            self._surroundings.withdraw(self._uri.path)
         self._lock.release()
 
     def _close_store(self) -> None:
@@ -258,28 +258,33 @@ class PrimaryEngine:
 
     def _accept(self) -> FramedConnection:
         assert self._facts is not None
-        session = PrimarySession(self._facts, secrets.token_bytes(32), lambda: self._dispatched_seq, time.monotonic())
+        session = PrimarySession(
+            self._facts,
+            self._surroundings.random_bytes(32),
+            lambda: self._dispatched_seq,
+            self._surroundings.monotonic(),
+        )
         connection = FramedConnection(
             lambda message: self._received(client, message), lambda reason: self._lost(client, reason)
         )
         client = _Client(session, connection)
-        self._clients.add(client)
+        self._clients[client] = None
         return connection
 
     def _received(self, client: _Client, message: Message) -> None:
         try:
-            self._handle(client, client.session.receive(message, time.monotonic()))
+            self._handle(client, client.session.receive(message, self._surroundings.monotonic()))
         except ProtocolError as error:
             client.connection.send(ProblemReport("protocol", str(error)))
             client.connection.close(str(error))
 
     def _lost(self, client: _Client, reason: str) -> None:
-        self._clients.discard(client)
+        self._clients.pop(client, None)
         self._bytes[0] += client.connection.bytes_in
         self._bytes[1] += client.connection.bytes_out
         if client.session.node is not None:
-            self._by_user.get(client.session.node.user_id, set()).discard(client)
-        self._handle(client, client.session.closed(time.monotonic()))
+            self._by_user.get(client.session.node.user_id, {}).pop(client, None)
+        self._handle(client, client.session.closed(self._surroundings.monotonic()))
         if client.snapshot is not None:
             reader, client.snapshot, client.parts = client.snapshot, None, None
             asyncio.create_task(self._reading.run(reader.close))  # noqa: RUF006 - the storage thread holds it
@@ -309,7 +314,7 @@ class PrimaryEngine:
             node = client.session.node
             assert node is not None
             client.subscribed = True
-            self._by_user.setdefault(node.user_id, set()).add(client)
+            self._by_user.setdefault(node.user_id, {})[client] = None
             self._publish_soon = True
 
     def _ask(self, client: _Client, request: AskAuthorizer) -> None:
@@ -360,7 +365,7 @@ class PrimaryEngine:
             self._handle(client, session.node_found(node))
         elif isinstance(effect, OpenSession):
             client.connection.trust()  # a node we know: it may send whole transactions from now on
-            token = secrets.token_bytes(16)
+            token = self._surroundings.random_bytes(16)
             known = await run(store.open_session, effect.node_id, effect.presented, token, effect.node_info)
             self._handle(client, session.session_opened(token if known else b"", self._dispatched_seq))
         elif isinstance(effect, ConfirmSession):
@@ -386,7 +391,7 @@ class PrimaryEngine:
 
     async def _open_snapshot(self, client: _Client, effect: OpenSnapshot) -> None:
         def work() -> tuple[SnapshotReader, Any]:
-            reader = SnapshotReader(reading_connection(self._uri.path), effect.user_id)
+            reader = SnapshotReader(self._surroundings.reading_connection(self._uri.path), effect.user_id)
             return reader, reader.open()
 
         reader, header = await self._reading.run(work)
@@ -505,11 +510,11 @@ class PrimaryEngine:
         new = [entry for entry in entries if entry.seq > self._dispatched_seq]
         self._dispatched_id = last_id
         self._dispatched_seq = max(self._dispatched_seq, head)
-        owners = {entry.owner for entry in new}
+        owners = dict.fromkeys(entry.owner for entry in new)
         if EVERYBODY in owners:
-            concerned = set(self._clients)
+            concerned = list(self._clients)
         else:
-            concerned = {client for owner in owners for client in self._by_user.get(_user(owner), ())}
+            concerned = [client for owner in owners for client in self._by_user.get(_user(owner), ())]
         by_owner: dict[int | str, list[LogEntry]] = {}
         for entry in new:
             by_owner.setdefault(entry.owner, []).append(entry)
@@ -539,17 +544,17 @@ class PrimaryEngine:
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(1.0)
-            now = time.monotonic()
+            now = self._surroundings.monotonic()
             for client in list(self._clients):
                 self._handle(client, client.session.tick(now))
 
     async def _publish(self) -> None:
         published = -_HEARTBEAT_S
         while True:
-            if self._publish_soon or time.monotonic() - published >= _HEARTBEAT_S:
+            if self._publish_soon or self._surroundings.monotonic() - published >= _HEARTBEAT_S:
                 self._publish_soon = False
-                published = time.monotonic()
-                write_status_file(self._uri.path, self.status().to_dict())
+                published = self._surroundings.monotonic()
+                self._surroundings.publish(self._uri.path, self.status().to_dict())
             await asyncio.sleep(_PUBLISH_EVERY_S)
 
 
