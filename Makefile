@@ -1,11 +1,11 @@
 # Everything works on a machine with only python3 (with venv and pip) and make.
-# `make` names: demo test check fix bench conformance clean
+# `make` names: demo test check fix bench sim conformance clean
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test check fix bench conformance clean setup
+.PHONY: demo test check fix bench sim conformance clean setup
 
 setup: $(STAMP)
 
@@ -40,6 +40,10 @@ fix: $(STAMP)
 
 bench: $(STAMP)
 	@$(BIN)/python -m benchmarks
+
+# Histories of sync in virtual time: make sim SEEDS=1000, or one of them in full: make sim SEED=48
+sim: $(STAMP)
+	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),300))
 
 conformance: $(STAMP)
 	@$(BIN)/python tests/conformance/run.py

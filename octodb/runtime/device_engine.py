@@ -104,24 +104,8 @@ class DeviceEngine:
         await self._run_engine()
 
     async def _run_engine(self) -> None:
-        values = await self._storage.run(self._open_store)
-        store = self._store
-        assert store is not None
+        values, facts = await self._storage.run_patiently(self._open_store)
         private_key = values["private_key"]
-        cursor = store.cursor()
-        facts = DeviceFacts(
-            public_key=values["public_key"],
-            database_id=values["database_id"],
-            session_token=values.get("session_token", b""),
-            identity=store.identity(),
-            epoch=cursor.epoch,
-            cursor=cursor.seq,
-            chain_all=cursor.chain_all,
-            chain_user=cursor.chain_user,
-            settled_nonce=store.settled_nonce(),
-            has_pending=store.queue().pending > 0,
-            id_counter=store.id_counter(),
-        )
         info = collect_node_info(facts.public_key, str(Role.SECONDARY), values.get("node_info", ""))
         self._sync = DeviceSync(facts, self._uri.connect, lambda text: sign(private_key, text), info)
         if self._request is not None:
@@ -136,11 +120,28 @@ class DeviceEngine:
         ]
         self._handle(self._sync.start(self._surroundings.monotonic()))
 
-    def _open_store(self) -> dict[str, Any]:
+    def _open_store(self) -> tuple[dict[str, Any], DeviceFacts]:
+        """Values of the file, and what they mean for the machine. May be called again when the file was busy."""
+        self._close_store()
         db = self._surroundings.engine_connection(self._uri.path, Role.SECONDARY)
         self._db = db
-        self._store = DeviceStore(db, self._uri.path, self._surroundings.wall_clock)
-        return Meta(db).get_all()
+        self._store = store = DeviceStore(db, self._uri.path, self._surroundings.wall_clock)
+        values = Meta(db).get_all()
+        cursor = store.cursor()
+        facts = DeviceFacts(
+            public_key=values["public_key"],
+            database_id=values["database_id"],
+            session_token=values.get("session_token", b""),
+            identity=store.identity(),
+            epoch=cursor.epoch,
+            cursor=cursor.seq,
+            chain_all=cursor.chain_all,
+            chain_user=cursor.chain_user,
+            settled_nonce=store.settled_nonce(),
+            has_pending=store.queue().pending > 0,
+            id_counter=store.id_counter(),
+        )
+        return values, facts
 
     # --- from other threads, by way of the engine thread ------------------------------------------------
 

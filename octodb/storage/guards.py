@@ -24,10 +24,23 @@ def install_guards(db: apsw.Connection, shapes: Shapes, role: Role, user_id: int
     """Replace the guards of this connection by those for the given schema. No transaction may hold them open."""
     old = db.execute("SELECT name FROM temp.sqlite_schema WHERE type = 'trigger' AND name GLOB ?", (_PREFIX + "*",))
     for (name,) in old.fetchall():
-        db.execute(f"DROP TRIGGER temp.{quote_name(str(name))}")
+        _drop(db, str(name))
     for number, shape in enumerate(shapes.replicated()):
         for statement in _guards(f"{_PREFIX}{number}", shape, role, user_id):
             db.execute(statement)
+
+
+def _drop(db: apsw.Connection, name: str) -> None:
+    """DROP TRIGGER does not find a TEMP trigger whose table another connection has dropped, though it is listed: SQLite
+    has not loaded it. Left there it would come to life on the next table of that name."""
+    try:
+        db.execute(f"DROP TRIGGER temp.{quote_name(name)}")
+    except apsw.SQLError:
+        db.execute("PRAGMA writable_schema = ON")
+        try:
+            db.execute("DELETE FROM temp.sqlite_schema WHERE type = 'trigger' AND name = ?", (name,))
+        finally:
+            db.execute("PRAGMA writable_schema = OFF")
 
 
 def _guards(name: str, shape: TableShape, role: Role, user_id: int) -> list[str]:

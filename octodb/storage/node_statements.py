@@ -286,7 +286,11 @@ class NodeStatements(PlainStatements):
     def _began(self) -> None:
         self._explicit = True
         self._fresh = False
-        self._refresh()
+        try:
+            self._refresh()
+        except BaseException:
+            self.rollback()  # no statement of the application has run: it must not find a transaction open
+            raise
         self._capture.begin()
 
     def _refresh(self) -> None:

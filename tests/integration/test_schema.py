@@ -33,6 +33,26 @@ def test_objects_are_made_changed_and_dropped_everywhere(world):
         assert set(device.execute(LISTED)) == expected == set(primary.execute(LISTED)), step
 
 
+def test_an_open_connection_writes_on_after_its_table_was_dropped(world):
+    """Its guards are TEMP triggers on a table that is gone, and SQLite does not find them to drop them."""
+    primary = world.primary(
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, a, row_owner); CREATE TABLE u (id INTEGER PRIMARY KEY, a, row_owner);"
+    )
+    device = world.device("device")
+    device.execute("INSERT INTO t (a) VALUES (1)")
+    device.commit()
+    synced(device)
+    for step in ("DROP TABLE t", "CREATE TABLE t (other INTEGER PRIMARY KEY)", "DROP TABLE t"):
+        primary.execute(step)
+        primary.commit()
+        synced(device)
+        device.execute("INSERT INTO u (a) VALUES (?)", (step,))
+        device.execute("UPDATE u SET a = a")
+        device.commit()
+    synced(device)
+    assert len(rows(primary, "SELECT * FROM u")) == 3
+
+
 def test_rows_and_schema_of_one_transaction_arrive_in_order_and_at_once(world):
     primary = world.primary("CREATE TABLE t (id INTEGER PRIMARY KEY, a, row_owner);")
     device = world.device("device")
