@@ -108,10 +108,6 @@ class Applier:
                 self._try((shape, op, old, new, None), failed)
         self._settle(failed)
 
-    def undo_where_unchanged(self, changeset: bytes) -> int:
-        """See ``LocalRows.undo_where_unchanged``."""
-        return self._local_rows.undo_where_unchanged(changeset, self._shapes)
-
     def _shape_for(self, change: apsw.TableChange, name: str) -> TableShape:
         """The table a change is for. A changeset for a table that lacks columns would be skipped silently by
         SQLite (sqlite-notes), so that is looked at first."""

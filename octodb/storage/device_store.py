@@ -21,7 +21,7 @@ from octodb.sql.tokens import fold_name, quote_name
 from octodb.storage.apply import Applier, Refused
 from octodb.storage.changesets import touched_tables
 from octodb.storage.database import sync_wal
-from octodb.storage.local_rows import DATA_ERRORS, LocalRows
+from octodb.storage.local_rows import DATA_ERRORS, LocalRows, LocalUndo
 from octodb.storage.lookup import one_value
 from octodb.storage.meta import Meta, Outbox, OutboxRow
 from octodb.storage.schema_rules import lossy_tables
@@ -188,6 +188,8 @@ class DeviceStore:
     ) -> set[str]:
         """Undo the outbox newest first, apply in order, redo the rest oldest first."""
         lowest = 1 if groups else min(rejected)
+        newest_first = sorted(rejected, reverse=True)
+        local = {nonce: self._begin_local_undo(nonce) for nonce in newest_first}
         undone = [nonce for nonce in reversed(pending) if nonce >= lowest]
         for nonce in undone:
             self._undo(self._row(nonce))
@@ -200,8 +202,9 @@ class DeviceStore:
                 done.add(own)
             else:
                 tables |= self._apply_group(group)
-        for nonce in sorted(rejected):
-            self._reject(nonce, rejected[nonce])
+        for nonce in newest_first:
+            kept = self._local_rows.finish_undo(local[nonce])
+            self._outbox.reject(nonce, rejected[nonce], self._clock(), kept)
             done.add(nonce)
         for nonce in reversed(undone):
             if nonce not in done:
@@ -281,10 +284,8 @@ class DeviceStore:
                 hint="download the database anew into another file; this file keeps its queue",
             ) from error
 
-    def _reject(self, nonce: int, rejection: Rejection) -> None:
-        local = self._row(nonce).local
-        kept = self._applier.undo_where_unchanged(local) if local else 0
-        self._outbox.reject(nonce, rejection, self._clock(), kept)
+    def _begin_local_undo(self, nonce: int) -> LocalUndo:
+        return self._local_rows.begin_undo(self._row(nonce).local or b"", self._applier.shapes)
 
     def _check_schema(self, schema_seq: int, ops: list[Op]) -> None:
         changes = self._meta.schema_changes()

@@ -7,6 +7,7 @@ A local row never decides whether an entry, a body or a schema change takes effe
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import apsw
@@ -15,7 +16,7 @@ from octodb.sql.tokens import quote_name
 from octodb.storage.changesets import iterate
 from octodb.storage.shapes import Shapes, TableShape
 
-__all__ = ["DATA_ERRORS", "LocalRows"]
+__all__ = ["DATA_ERRORS", "LocalRows", "LocalUndo"]
 
 # What the values of a row can make SQLite say: constraints, a key of the wrong type, an expression in an index or CHECK
 # that fails for them, a row that is too large.
@@ -24,6 +25,14 @@ DATA_ERRORS: Final = (apsw.ConstraintError, apsw.MismatchError, apsw.SQLError, a
 _Row = tuple[Any, ...]
 # What one change gives back: the table, the row that is there now (None: none), the row from before (None: none)
 _Return = tuple[TableShape, _Row | None, _Row | None]
+
+
+@dataclass(frozen=True, slots=True)
+class LocalUndo:
+    """The undoing of a rejected transaction's local part. ``kept``: rows that somebody changed since."""
+
+    kept: int
+    later: list[_Return]
 
 
 class LocalRows:
@@ -68,11 +77,11 @@ class LocalRows:
             except DATA_ERRORS:
                 self._displace(old, row, reason)
 
-    def undo_where_unchanged(self, changeset: bytes, shapes: Shapes) -> int:
+    def begin_undo(self, changeset: bytes, shapes: Shapes) -> LocalUndo:
         """Undo what a rejected transaction did to local rows, where they still hold what it wrote.
 
-        A deleted row whose place was taken since is displaced. Returns how many rows were left as they are because
-        they were changed since.
+        What does not fit while the transaction's other rows are there is taken out for ``finish_undo``, which is to be
+        called when they are undone.
         """
         returns: list[_Return] = []
         kept = 0
@@ -86,23 +95,44 @@ class LocalRows:
                 kept += 1
                 continue
             returns.append((shape, there, _before(op, there, new)))
+        later: list[_Return] = []
         while failed := self._give_back(returns):
-            for shape, there, row in failed:
+            later += failed
+            returns = _without(returns, failed)
+        for shape, there, _ in later:
+            self._remove(shape, there)
+        return LocalUndo(kept, later)
+
+    def finish_undo(self, undo: LocalUndo) -> int:
+        """Put back what ``begin_undo`` took out. Returns how many rows of the transaction were left as they are.
+
+        A row whose place was taken since keeps its new values, or is displaced.
+        """
+        kept = undo.kept
+        returns: list[_Return] = [(shape, None, before) for shape, _, before in undo.later]
+        present = {id(one): there for one, (_, there, _) in zip(returns, undo.later, strict=True)}
+        while failed := self._give_back(returns):
+            for one in failed:
+                shape, _, before = one
+                row = before if (there := present[id(one)]) is None else there
                 kept += there is not None
-                if there is None and row is not None:
-                    self._displace(shape, row, "it comes back from a rejected transaction, and its place is taken")
-            given_up = {id(one) for one in failed}
-            returns = [one for one in returns if id(one) not in given_up]
+                if row is not None:
+                    self._put_or_displace(shape, row)
+            returns = _without(returns, failed)
         return kept
+
+    def _put_or_displace(self, shape: TableShape, row: _Row) -> None:
+        try:
+            self._insert(shape, shape.columns, row)
+        except DATA_ERRORS:
+            self._displace(shape, row, "it comes back from a rejected transaction, and its place is taken")
 
     def _give_back(self, returns: list[_Return]) -> list[_Return]:
         """Take all rows out, then put the earlier ones in: they may have exchanged values. All of them or, when some do
         not fit, none; those are returned."""
         self._db.execute("SAVEPOINT octodb_give_back")
         for shape, there, _ in returns:
-            if there is not None:
-                key = [there[i] for i in shape.key]
-                self._db.execute(f"DELETE FROM {shape.quoted} WHERE {shape.key_match}", key)
+            self._remove(shape, there)
         failed: list[_Return] = []
         for one in returns:
             shape, _, row = one
@@ -115,6 +145,10 @@ class LocalRows:
             self._db.execute("ROLLBACK TO octodb_give_back")
         self._db.execute("RELEASE octodb_give_back")
         return failed
+
+    def _remove(self, shape: TableShape, row: _Row | None) -> None:
+        if row is not None:
+            self._db.execute(f"DELETE FROM {shape.quoted} WHERE {shape.key_match}", [row[i] for i in shape.key])
 
     def _find(self, shape: TableShape, values: _Row) -> _Row | None:
         """The whole row that holds ``values`` (``apsw.no_change``: any)."""
@@ -160,6 +194,11 @@ class LocalRows:
             if all(column in index for column in names):
                 sets.append(tuple(index[str(column)] for column in names))
         return sets
+
+
+def _without(returns: list[_Return], failed: list[_Return]) -> list[_Return]:
+    gone = {id(one) for one in failed}
+    return [one for one in returns if id(one) not in gone]
 
 
 def _before(op: str, there: _Row | None, new: _Row) -> _Row | None:
