@@ -102,12 +102,13 @@ class EmbeddedLog:
             for table, row_id in self._applier.deleted_ids.items():
                 self._meta.keep_row_id(table, row_id)
             self._applier.deleted_ids.clear()
+            last_id = self._tables.last_id()  # in this transaction: another connection may commit right after it
             self._db.execute("COMMIT")
         except BaseException:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             raise
-        return outcomes, CommittedBatch(batch.base, batch.head, batch.entries)
+        return outcomes, CommittedBatch(batch.base_id, last_id, batch.entries)
 
     def _append_request(self, request: PushRequest, batch: _Batch) -> Outcome:
         outcomes: list[AppendOutcome] = []
@@ -224,7 +225,8 @@ class _Batch:
     def __init__(self, tables: LogTables, nodes: NodeTable) -> None:
         self._tables = tables
         self._nodes = nodes
-        self.base = self.head = tables.head()
+        self.base_id = tables.last_id()
+        self.head = tables.head()
         self.entries: list[LogEntry] = []
         self._chains: dict[int | str, bytes] = {}
         self._nonces: dict[int, int] = {}

@@ -45,8 +45,8 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class CommittedBatch:
-    """What one commit added to the log: entries above ``base``, up to ``head``."""
+    """What one commit added to the log: its parts are stored after place ``base_id``, the last at ``last_id``."""
 
-    base: int
-    head: int
+    base_id: int
+    last_id: int
     entries: list[LogEntry]

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from octodb.errors import ConnectError, ProtocolError
 from octodb.log.embedded_log import EmbeddedLog, PushedBody, PushRequest
-from octodb.model.entries import CommittedBatch, LogEntry
+from octodb.model.entries import LogEntry, Outcome
 from octodb.model.identities import ADMIN_ID, AuthMode, Role
 from octodb.model.node_uri import Address, NodeUri
 from octodb.model.owners import EVERYBODY
@@ -348,7 +348,7 @@ class PrimaryEngine:
             entries, through = await run(log.read_streams, effect.user_id, effect.after, effect.bytes_max)
             self._handle(client, session.entries_read(entries, through))
         elif isinstance(effect, ReadHead):
-            self._dispatch_new(await run(self._read_new))
+            self._dispatch(*await run(self._read_new))
             self._handle(client, session.head_read())
         elif isinstance(effect, FindNode):
             node = await run(store.find, effect.public_key)
@@ -428,7 +428,7 @@ class PrimaryEngine:
                 for _, push in batch
             ]
             try:
-                outcomes, committed, new, last_id = await self._storage.run_patiently(self._append, requests)
+                outcomes, new, last_id = await self._storage.run_patiently(self._append, requests)
             except Exception as error:  # noqa: BLE001 - whatever it was, the batch was rolled back: devices send again
                 self._last_error = f"{type(error).__name__}: {error}"
                 for client, _ in batch:
@@ -437,7 +437,7 @@ class PrimaryEngine:
             self._last_error = None
             for (client, _), outcome in zip(batch, outcomes, strict=True):
                 self._handle(client, client.session.appended(outcome.outcomes))
-            self._dispatch(new, committed.head, last_id)
+            self._dispatch(new, last_id)
 
     def _take_batch(self) -> list[tuple[_Client, AppendPush]]:
         """As many whole pushes as one commit takes; those of connections that are gone are dropped."""
@@ -450,15 +450,14 @@ class PrimaryEngine:
                 count += len(push.transactions)
         return taken
 
-    def _append(self, requests: list[PushRequest]) -> tuple[Any, CommittedBatch, list[LogEntry], int]:
+    def _append(self, requests: list[PushRequest]) -> tuple[list[Outcome], list[LogEntry], int]:
         """Append, and find out what is new in the log since the last dispatch: others may have committed too."""
         log = self._log
         assert log is not None
         outcomes, committed = log.append(requests)
-        if committed.base == self._dispatched_seq:
-            return outcomes, committed, committed.entries, log.last_id()
-        entries, last_id = self._read_new()
-        return outcomes, committed, entries, last_id
+        if committed.base_id == self._dispatched_id:
+            return outcomes, committed.entries, committed.last_id
+        return outcomes, *self._read_new()
 
     def _read_new(self) -> tuple[list[LogEntry], int]:
         log = self._log
@@ -477,7 +476,7 @@ class PrimaryEngine:
         while True:
             await self._log_moved.wait()
             self._log_moved.clear()
-            self._dispatch_new(await self._storage.run_patiently(self._read_new))
+            self._dispatch(*await self._storage.run_patiently(self._read_new))
             await self._review_nodes()
 
     async def _review_nodes(self) -> None:
@@ -498,18 +497,16 @@ class PrimaryEngine:
                 elif client.session.awaits_admission:
                     self._handle(client, client.session.node_found(node))
 
-    def _dispatch_new(self, found: tuple[list[LogEntry], int]) -> None:
-        entries, last_id = found
-        if last_id > self._dispatched_id:
-            self._dispatch(entries, entries[-1].seq, last_id)
+    def _dispatch(self, entries: list[LogEntry], last_id: int) -> None:
+        """Tell each live session of the new entries it may see: ``entries`` are all up to place ``last_id``.
 
-    def _dispatch(self, entries: list[LogEntry], head: int, last_id: int) -> None:
-        """Tell each live session of the new entries it may see. Entries already dispatched are left out."""
+        Those already dispatched are left out.
+        """
         if last_id <= self._dispatched_id:
             return
         new = [entry for entry in entries if entry.seq > self._dispatched_seq]
         self._dispatched_id = last_id
-        self._dispatched_seq = max(self._dispatched_seq, head)
+        self._dispatched_seq = max(self._dispatched_seq, entries[-1].seq)
         owners = dict.fromkeys(entry.owner for entry in new)
         if EVERYBODY in owners:
             concerned = list(self._clients)
@@ -525,7 +522,7 @@ class PrimaryEngine:
                 self._handle(client, client.session.entries_committed(mine, self._dispatched_seq))
         if new:
             self._publish_soon = True
-            self._emit("sync", {"seq": head, "entries": len(new)})
+            self._emit("sync", {"seq": self._dispatched_seq, "entries": len(new)})
 
     # --- time ----------------------------------------------------------------------------------------
 

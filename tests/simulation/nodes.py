@@ -162,7 +162,7 @@ class SimNode:
         self._connections.append(db)
         return db
 
-    def _before_statement(self, _cursor, sql, _bindings):
+    def _before_statement(self, cursor, sql, _bindings):
         if self._crash_in is not None:
             self._crash_in -= 1
             if self._crash_in < 0:
@@ -170,6 +170,9 @@ class SimNode:
                 self.world.say(f"{self} is killed before: {sql[:60]}")
                 self._take_dead_copy()
                 raise SimulatedCrash
+        db = cursor if isinstance(cursor, apsw.Connection) else cursor.connection
+        if self.app is not None and db is not self.app.db and not db.in_transaction:
+            self.world.between_statements(self)
         return True
 
     def crash_within(self, statements):
@@ -268,7 +271,8 @@ class SimNode:
             outcome = self.app.run(cursor, classify(sql), bindings)
             return outcome.rows if outcome is not None and outcome.rows is not None else cursor.fetchall()
         except SimulatedCrash:
-            self.crash()
+            if not self.world.interleaving:
+                self.crash()  # otherwise the engine's statement, in whose midst this is, sees to it
             raise
 
     def attempt(self, sql, bindings=()):

@@ -59,6 +59,8 @@ class History:
         self.network = Network(self.random, self._observe)
         self.loop = VirtualLoop(self.network)
         self.failure = None
+        self.faults = False
+        self.interleaving = False
 
     @property
     def digest(self):
@@ -120,6 +122,7 @@ class History:
         for node in self.nodes:
             node.start()
         self.primary.script(SCHEMA)
+        self.faults = True
         for _ in range(r.randint(20, 90)):
             await asyncio.sleep(r.choice((0.0, 0.001, 0.01, 0.05, 0.3, 2.0)))
             self._step()
@@ -256,6 +259,21 @@ class History:
         promised("P6", b"local\xc2\xb7" not in data, f"a local row on the wire from {sender}")
         promised("P5", b"private\xc2\xb7" not in data, f"a private row on the wire from {sender}")
 
+    def between_statements(self, node):
+        """The engine is between two transactions: an application of another thread or process may just commit."""
+        if self.faults and self.random.random() < 0.01 and not self.interleaving:
+            self.interleaving = True
+            try:
+                if not node.app.db.in_transaction and node.identity().ready:
+                    self.count("committed between two statements of the engine")
+                    if node.role == "primary":
+                        self._one(node, *admin_statement(self.random, self.users))
+                    else:
+                        self._one(node, *device_statement(self.random, mark_of(node.user_id)))
+                        self._committed(node)
+            finally:
+                self.interleaving = False
+
     def before_engine_work(self, node):
         return None
 
@@ -285,6 +303,7 @@ class History:
 
     async def _settle(self):
         self.say("the faults are over")
+        self.faults = False
         self.network.heal()
         for node in self.nodes:
             if not node.up:
