@@ -418,7 +418,7 @@ class Connection(NodeMethods, CallbackMethods):
 
     def _begin_if_always_in_transaction(self) -> None:
         if self._autocommit is False and not self._db.in_transaction:
-            self._statements.begin("BEGIN")
+            self._statements.begin_lazily()
 
 
 def _checked_level(level: object) -> str | None:

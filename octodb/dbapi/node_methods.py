@@ -96,7 +96,7 @@ class NodeMethods:
     def sync_status(self) -> dict[str, Any]:
         """The status of this node now (design.md §11); ``PRAGMA sync_status`` gives the same as JSON."""
         with self._turn():
-            return self._require_node().status_dict(self._db)
+            return self._require_node().status_dict()
 
     @property
     def node_uri(self) -> str:

@@ -10,7 +10,8 @@ import atexit
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Final
 
@@ -55,6 +56,8 @@ class Node:
         self.authorizer = CallbackAuthorizer(self.events)
         self.public_key: bytes = values["public_key"]
         self._identity = Identity(values.get("node_id", 0), values.get("user_id", 0), bool(values.get("ready")))
+        self._onlooker: apsw.Connection | None = None
+        self._onlooker_lock = threading.RLock()
         self._changed = threading.Condition()
         self._thread: EngineThread | None = None
         self._engine: DeviceEngine | PrimaryEngine
@@ -75,18 +78,27 @@ class Node:
             self._thread.run(self._engine.stop(), _STOP_S_MAX)
         finally:
             self.events.close()
+            with self._onlooker_lock:
+                if self._onlooker is not None:
+                    self._onlooker.close()
+                    self._onlooker = None
 
     # --- NodePort ------------------------------------------------------------------------------------
 
     def identity(self) -> Identity:
         if not self._identity.ready:
-            db = reading_connection(self.uri.path)
-            try:
+            with self.onlooker() as db:
                 values = Meta(db).get_all()
-            finally:
-                db.close()
             self._identity = Identity(values.get("node_id", 0), values.get("user_id", 0), bool(values.get("ready")))
         return self._identity
+
+    @contextmanager
+    def onlooker(self) -> Iterator[apsw.Connection]:
+        """A connection that sees what is committed, whatever transactions applications have open."""
+        with self._onlooker_lock:
+            if self._onlooker is None:
+                self._onlooker = reading_connection(self.uri.path)
+            yield self._onlooker
 
     def recorder(self, db: apsw.Connection, identity: Identity) -> Recorder:
         if self.role is Role.PRIMARY:
@@ -104,20 +116,22 @@ class Node:
 
     # --- what applications ask -------------------------------------------------------------------------
 
-    def status(self, db: apsw.Connection) -> SyncStatus:
-        """The status now. The queue is read from the file by way of ``db``; the rest is the engine's."""
+    def status(self) -> SyncStatus:
+        """The status now. The queue is read from the file; the rest is the engine's."""
         status = self._engine.status()
         if self.role is Role.PRIMARY:
             return status
-        return status.with_queue(queue_status(db, time.time()))
+        with self.onlooker() as db:
+            return status.with_queue(queue_status(db, time.time()))
 
-    def status_dict(self, db: apsw.Connection) -> dict[str, Any]:
+    def status_dict(self) -> dict[str, Any]:
         """As ``status``, or what the process that runs the engine last published, with its age."""
         if not self._engine.running:
             published = read_status_file(self.uri.path)
             if published is not None:
-                return _with_queue(published, db, self.role)
-        result = self.status(db).to_dict()
+                with self.onlooker() as db:
+                    return _with_queue(published, db, self.role)
+        result = self.status().to_dict()
         if not self._engine.running:
             identity = self.identity()
             result["node_id"], result["user_id"] = identity.node_id, identity.user_id

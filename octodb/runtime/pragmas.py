@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, Final, Protocol
 
 import apsw
@@ -29,7 +30,8 @@ class _NodeSide(Protocol):
 
     role: Role
 
-    def status_dict(self, db: apsw.Connection) -> dict[str, Any]: ...
+    def status_dict(self) -> dict[str, Any]: ...
+    def onlooker(self) -> AbstractContextManager[apsw.Connection]: ...
     def request_login(self, action: str, data: str) -> None: ...
     def connected_nodes(self) -> dict[int, str]: ...
     def waiting_nodes(self) -> list[tuple[bytes, str, str]]: ...
@@ -49,12 +51,15 @@ def answer_pragma(node: _NodeSide, db: apsw.Connection, name: str, argument: str
     role, answer = entry
     if role is not None and role is not node.role:
         raise OperationalError(f"PRAGMA {name} is for a {role}; this is a {node.role}")
+    if name not in _WRITING:
+        with node.onlooker() as committed:
+            return answer(node, committed, argument)
     return answer(node, db, argument)
 
 
 def _sync_status(node: _NodeSide, db: apsw.Connection, argument: str | None) -> PragmaAnswer:
     # programs search this very text ('"db_is_ready": true'), so its spacing is json.dumps's
-    return ("sync_status",), [(json.dumps(node.status_dict(db)),)]
+    return ("sync_status",), [(json.dumps(node.status_dict()),)]
 
 
 def _login(action: str) -> _Answer:
@@ -232,4 +237,6 @@ _PRAGMAS: Final[dict[str, tuple[Role | None, _Answer]]] = {
     "revoke_node": (Role.PRIMARY, _revoke_node),
     "authorizer_service": (Role.PRIMARY, _authorizer_service),
 }
+# These write, by the application's connection. The others show what is committed, whatever transaction is open.
+_WRITING: Final = frozenset({"node_info", "authorize_user", "authorize_node", "revoke_node"})
 PRAGMA_NAMES: Final = frozenset(_PRAGMAS)

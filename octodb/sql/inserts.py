@@ -16,7 +16,14 @@ from dataclasses import dataclass
 from octodb.sql.insert_text import Head, Row, Select, Text, read_head, read_rows, read_select
 from octodb.sql.tokens import TokenKind, fold_name, quote_name, quote_text, same_name
 
-__all__ = ["InsertTarget", "Resolve", "complete_insert", "complete_trigger", "inserts_plain_values"]
+__all__ = [
+    "InsertTarget",
+    "Resolve",
+    "complete_insert",
+    "complete_trigger",
+    "generates_row_ids",
+    "inserts_plain_values",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +114,20 @@ def inserts_plain_values(sql: str, resolve: Resolve) -> bool:
         for row in rows
         for first, behind in row.values
     )
+
+
+def generates_row_ids(sql: str, resolve: Resolve) -> bool:
+    """Whether every row that ``sql`` adds to a table with a row id gets a new one, and it does nothing else."""
+    text = Text(sql)
+    head = read_head(text)
+    if head is None or "ON" in map(text.word, range(len(text))):
+        return False  # ON CONFLICT DO UPDATE may set anything
+    target = resolve(head.schema, head.table)
+    if target is None or target.owner_column is None:
+        return False
+    if text.word(head.body) == "DEFAULT":
+        return True
+    return not any(map(target.is_key, head.columns or target.columns))
 
 
 _PLAIN_VALUES = frozenset({TokenKind.VARIABLE, TokenKind.NUMBER, TokenKind.STRING, TokenKind.BLOB})

@@ -16,7 +16,7 @@ import apsw
 from octodb.errors import NotReadyError, NotSupportedError, OperationalError, OwnershipError
 from octodb.model.identities import Identity, Role, row_id_range
 from octodb.model.owners import normalise_owner
-from octodb.sql.inserts import complete_insert, inserts_plain_values
+from octodb.sql.inserts import complete_insert, generates_row_ids, inserts_plain_values
 from octodb.sql.statements import Statement, StatementKind
 from octodb.sql.tokens import TokenKind, fold_name, quote_name, tokenize
 from octodb.storage.capture import Capture
@@ -54,10 +54,14 @@ _FIXED_PRAGMAS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """``statement`` is what is run. ``only_own_rows``: it can do nothing but add plain rows of our user."""
+    """``statement`` is what is run. ``only_own_rows``: it can do nothing but add plain rows of our user.
+
+    ``generates_ids``: no row id comes about but by ``octo_next_id``.
+    """
 
     statement: Statement
-    only_own_rows: bool
+    only_own_rows: bool = False
+    generates_ids: bool = False
 
 
 class NodePort(Protocol):
@@ -91,12 +95,14 @@ class NodeStatements(PlainStatements):
         self._temp_triggers = False  # the application made some: they may do anything
         self._data_version = -1  # as SQLite counts the commits of other connections
         self._next_ids: dict[str, int] = {}
+        self._generates_ids = False  # so does what runs now: what we remember of ids holds
         self._own_ids = (0, 0)
         self._own_changes = 0  # rows of ours that the application did not change
         self._fresh = False  # schema looked at in this transaction
         self._version = -1  # of the schema that shapes, guards and cached texts were made for
         self._guards_unsettled = False  # they were made in the open transaction and would go with it
         self._explicit = False  # the open transaction began with BEGIN, not with SAVEPOINT
+        self._lazy = False  # it was opened by itself (autocommit=False)
         db.create_scalar_function("this_user", self._this_user, 0)
         db.create_scalar_function("this_node", self._this_node, 0)
         db.create_scalar_function("octo_next_id", self._next_id, 1)
@@ -158,6 +164,12 @@ class NodeStatements(PlainStatements):
         else:
             self._begin_immediate()
         self._began()
+
+    def begin_lazily(self) -> None:
+        """It takes no lock: somebody who is idle or reads must not keep the engine from writing."""
+        self._control.execute("BEGIN")
+        self._explicit = self._lazy = True
+        self._fresh = False
 
     def commit(self) -> None:
         if self.db.in_transaction:
@@ -261,15 +273,26 @@ class NodeStatements(PlainStatements):
         if self.db.in_transaction:
             if not self._capture.active:
                 self._capture.begin()
-            if not self._fresh and self.db.txn_state("main") == apsw.SQLITE_TXN_NONE and not self._capture.marks:
-                # BEGIN DEFERRED and nothing read yet: lock as BEGIN IMMEDIATE does, which waits its turn
-                self._control.execute("COMMIT")
-                self._begin_immediate()
+            self._lock_late()
             self._refresh()
             return False
         self._begin_immediate()
         self._began()
         return True
+
+    def _lock_late(self) -> None:
+        """The first write after BEGIN DEFERRED locks as BEGIN IMMEDIATE does, which waits its turn: where nothing was
+        read yet, or where the application did not ask for a transaction when it read."""
+        state = self.db.txn_state("main")
+        may_begin_anew = state == apsw.SQLITE_TXN_NONE or (self._lazy and state == apsw.SQLITE_TXN_READ)
+        if self._fresh or self._capture.marks or not may_begin_anew:
+            return
+        self._control.execute("COMMIT")
+        try:
+            self._begin_immediate()
+        except BaseException:
+            self._control.execute("BEGIN")  # the transaction that was open stays open
+            raise
 
     def _begin_immediate(self) -> None:
         """The engine writes at any time, so a result that the application has half read may hold a snapshot that
@@ -334,19 +357,25 @@ class NodeStatements(PlainStatements):
             self._plans[statement.text] = plan
         if not plan.only_own_rows:
             self._capture.wrote_more_than_own_inserts()
+        if not (plan.generates_ids and self._generates_ids):
+            self._next_ids.clear()
+            self._generates_ids = plan.generates_ids
         return plan.statement
 
     def _plan(self, statement: Statement) -> _Plan:
         """An INSERT is given the row id and the owner that it leaves out. Raises for one into our own tables."""
         self._check_meta_names(statement)
         if statement.kind is not StatementKind.INSERT:
-            return _Plan(statement, only_own_rows=False)
+            return _Plan(statement)
         shapes = self._capture.shapes
         resolve = resolver(shapes, temporary_tables(self.db))
         owner = str(self._identity.user_id)
         text = complete_insert(statement.text, resolve, owner_sql=owner, owner_check="octo_checked_owner")
-        is_plain = not self._temp_triggers and inserts_plain_values(statement.text, untriggered(resolve, shapes))
-        return _Plan(replace(statement, text=text), is_plain)
+        completed = replace(statement, text=text)
+        if self._temp_triggers:
+            return _Plan(completed)
+        alone = untriggered(resolve, shapes)
+        return _Plan(completed, inserts_plain_values(statement.text, alone), generates_row_ids(statement.text, alone))
 
     def _this_user(self, *_: Any) -> int:
         return self._identity.user_id
@@ -358,17 +387,20 @@ class NodeStatements(PlainStatements):
         """SQL function octo_next_id(table): one above every id of our range that the table has or had."""
         table: str = arguments[0]
         last = self._next_ids.get(table)
-        if last is None:
-            shape = self._capture.shapes.get(table)
-            assert shape is not None
-            assert shape.row_id_column is not None
-            column = quote_name(shape.row_id_column)
-            highest = f"SELECT max({column}) FROM {shape.quoted} WHERE {column} BETWEEN ? AND ?"
-            last = self._meta.last_row_id(shape.name, *self._own_ids, highest)
+        if last is None or not self._generates_ids:
+            last = max(last or 0, self._highest_id(table))
         if last >= self._own_ids[1]:
             raise OperationalError(f"{table} has no row ids left for node {self._identity.node_id}")
         self._next_ids[table] = last + 1
         return last + 1
+
+    def _highest_id(self, table: str) -> int:
+        shape = self._capture.shapes.get(table)
+        assert shape is not None
+        assert shape.row_id_column is not None
+        column = quote_name(shape.row_id_column)
+        highest = f"SELECT max({column}) FROM {shape.quoted} WHERE {column} BETWEEN ? AND ?"
+        return self._meta.last_row_id(shape.name, *self._own_ids, highest)
 
     def _checked_owner(self, *arguments: Any) -> Any:
         """SQL function octo_checked_owner(owner): what an INSERT lists, refused now rather than at COMMIT."""
@@ -441,7 +473,7 @@ class NodeStatements(PlainStatements):
     def _ended(self) -> None:
         self._capture.end()
         self._fresh = False
-        self._explicit = False
+        self._explicit = self._lazy = False
 
     def _committed(self, number: int | None) -> None:
         self._ended()
@@ -484,6 +516,8 @@ class NodeStatements(PlainStatements):
             # as with BEGIN; its RELEASE is a COMMIT (_run_release)
             self._began()
             self._explicit = False
+        elif self._lazy:
+            self._begin_write()
         self._capture.savepoint(statement.name)
         cursor.execute(statement.text, bindings)
 

@@ -77,6 +77,9 @@ class Statements(Protocol):
     def begin(self, text: str) -> None:
         """Open a transaction with ``text`` (BEGIN, BEGIN IMMEDIATE …)."""
 
+    def begin_lazily(self) -> None:
+        """Open a transaction that the application did not ask for at this moment (autocommit=False)."""
+
     def commit(self) -> None:
         """Commit the open transaction; nothing when none is open."""
 
@@ -139,6 +142,9 @@ class PlainStatements:
 
     def begin(self, text: str) -> None:
         self._control.execute(text)
+
+    def begin_lazily(self) -> None:
+        self._control.execute("BEGIN")
 
     def commit(self) -> None:
         if self.db.in_transaction:

@@ -291,3 +291,21 @@ def test_a_deleted_row_id_is_never_used_again(family):
     phone.execute("DELETE FROM note")
     phone.commit()
     assert phone.execute("INSERT INTO note (text) VALUES ('y')").lastrowid == first + 1
+
+
+def test_a_generated_row_id_is_never_one_that_was_given_by_hand(world):
+    primary = world.primary("CREATE TABLE t (id INTEGER PRIMARY KEY, a UNIQUE, row_owner);")
+    device = world.device("device")
+    first = device.execute("INSERT INTO t (a) VALUES ('generated')").lastrowid
+    device.execute("INSERT INTO t (id, a) VALUES (?, 'by hand')", (first + 1,))
+    assert device.execute("REPLACE INTO t (a) VALUES ('next')").lastrowid == first + 2
+    mixed = "INSERT INTO t (id, a) VALUES (NULL, 'x'), (?, 'y'), (NULL, 'z') RETURNING id - ?"
+    assert [row[0] for row in device.execute(mixed, (first + 10, first))] == [3, 10, 4]
+    device.execute("UPDATE t SET id = id + 100 WHERE a = 'y'")
+    assert device.execute("INSERT OR IGNORE INTO t (a) VALUES ('last')").lastrowid == first + 111
+    copied = device.execute("INSERT INTO t (id, a) SELECT NULL, a || '!' FROM t RETURNING id - ?", (first,)).fetchall()
+    assert [row[0] for row in copied] == [112 + n for n in range(7)]
+    device.commit()
+    assert device.wait_synced(10)
+    assert rows(device, "SELECT * FROM t") == rows(primary, "SELECT * FROM t")
+    assert len(rows(primary, "SELECT * FROM t")) == 14
