@@ -9,6 +9,7 @@ from typing import Final
 __all__ = [
     "ADMIN_ID",
     "FORMAT_NUMBER",
+    "NODE_ID_MAX",
     "AuthMode",
     "Identity",
     "NodeRecord",
@@ -20,6 +21,8 @@ __all__ = [
 FORMAT_NUMBER: Final = 1
 # User 1 is the administrators', node 1 the first primary (contract.md §5).
 ADMIN_ID: Final = 1
+# Row ids are ``node_id << 32 | sequence`` and positive.
+NODE_ID_MAX: Final = 0x7FFFFFFF
 
 
 class Role(StrEnum):

@@ -22,6 +22,7 @@ CALLBACK_NAMES: Final = frozenset(
 
 _Answer = Callable[[Decision], None]
 _WAITING_MAX: Final = 10_000
+_USER_ID_MAX: Final = 0x7FFFFFFFFFFFFFFF  # what SQLite can store
 
 
 class CallbackAuthorizer:
@@ -93,6 +94,6 @@ def _decision(action: str, result: object) -> Decision:
             return Decision("denied", reason=reason)
         if result == -2:
             return Decision("later")
-        if result >= 0 and action != "new_node":
+        if 0 <= result <= _USER_ID_MAX and action != "new_node":
             return Decision("user", user_id=result)
     return Decision("error", reason="the authorization logic failed; try again later")

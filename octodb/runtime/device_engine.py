@@ -93,6 +93,11 @@ class DeviceEngine:
         self._sync = None
         self._lock.release()
 
+    def forget_in_child(self) -> None:
+        self._lock.forget_in_child()
+        if self._connection is not None:
+            self._connection.forget_in_child()
+
     def _close_store(self) -> None:
         if self._store is not None:
             self._store.close()

@@ -36,6 +36,13 @@ class EngineLock:
 
     def release(self) -> None:
         if self._descriptor is not None:
+            # unlocked, not just closed: a forked child may have the descriptor still
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+            self.forget_in_child()
+
+    def forget_in_child(self) -> None:
+        """Close the descriptor and leave the lock to the process that took it."""
+        if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from octodb.errors import ProtocolError
 from octodb.wire.frames import FrameDecoder, encode_frames
@@ -16,10 +18,16 @@ from octodb.wire.messages import (
     encode_message,
 )
 
-__all__ = ["FramedConnection"]
+__all__ = ["FramedConnection", "close_inherited"]
 
 # A peer that does not read what it is sent is cut off here: flow control keeps an honest one far below.
 _UNSENT_BYTES_MAX: Final = 256 * 1024 * 1024
+
+
+def close_inherited(socket: Any) -> None:
+    """Close the descriptor of a socket that belongs to the loop of a parent process."""
+    with contextlib.suppress(OSError):
+        os.close(socket.fileno())
 
 
 class FramedConnection(asyncio.Protocol):
@@ -63,6 +71,12 @@ class FramedConnection(asyncio.Protocol):
             return ""
         name = self._transport.get_extra_info("peername")
         return f"{name[0]}:{name[1]}" if name else ""
+
+    def forget_in_child(self) -> None:
+        """This is a forked child: close its copy of the socket, which goes on in the parent."""
+        socket = None if self._transport is None else self._transport.get_extra_info("socket")
+        if socket is not None:
+            close_inherited(socket)
 
     def trust(self) -> None:
         """The peer has proved who it is: it may send whole transactions."""

@@ -25,6 +25,7 @@ from octodb.model.status import NodeState, QueueStatus, SyncStatus
 from octodb.runtime.authorizer import CALLBACK_NAMES, CallbackAuthorizer
 from octodb.runtime.device_engine import DeviceEngine
 from octodb.runtime.device_info import new_node_seed
+from octodb.runtime.engine_lock import EngineLock
 from octodb.runtime.engine_thread import EngineThread
 from octodb.runtime.events import EventThread
 from octodb.runtime.pragmas import answer_pragma
@@ -42,6 +43,8 @@ __all__ = ["Node", "open_node", "read_status", "remembered_uri"]
 _START_S_MAX: Final = 30.0
 _STOP_S_MAX: Final = 15.0
 _POLL_S: Final = 0.05
+# What a primary takes before it knows who sends it (wire HANDSHAKE_BYTES_MAX), less the message around it.
+_LOGIN_BYTES_MAX: Final = 60_000
 
 
 class Node:
@@ -82,6 +85,10 @@ class Node:
                 if self._onlooker is not None:
                     self._onlooker.close()
                     self._onlooker = None
+
+    def forget_in_child(self) -> None:
+        """This is a forked child: give up the descriptors of the engine, which go on in the parent."""
+        self._engine.forget_in_child()
 
     # --- NodePort ------------------------------------------------------------------------------------
 
@@ -139,9 +146,25 @@ class Node:
         return result
 
     def request_login(self, action: str, data: str) -> None:
-        """Send, or keep until it can be sent, a signup or login (contract.md §3)."""
+        """Send, or keep until it can be sent, a signup or login (contract.md §3).
+
+        Raises ProgrammingError for a text that no primary would take, OperationalError where another process syncs the
+        file: only that one can sign it in.
+        """
+        if len(data.encode("utf-8", "surrogatepass")) > _LOGIN_BYTES_MAX:
+            raise ProgrammingError(
+                f"the text of {action} is longer than {_LOGIN_BYTES_MAX:,} bytes",
+                hint="send a token, not the data itself",
+            )
+        if self.identity().node_id:
+            return  # repeated by an authorized device it changes nothing
         if isinstance(self._engine, DeviceEngine) and self._thread is not None:
             engine = self._engine
+            if not engine.running and EngineLock(self.uri.path).is_held_by_somebody():
+                raise OperationalError(
+                    "another process syncs this file, so it cannot be signed in from here",
+                    hint="sign in there, or close it first",
+                )
             # waited for, so that the next look at the status already shows the request
             self._thread.run(_as_coroutine(lambda: engine.request_login(action, data)), _START_S_MAX)
 
@@ -218,6 +241,7 @@ class _Registry:
         self._lock = threading.RLock()
         self._nodes: dict[str, Node] = {}
         self._thread: EngineThread | None = None
+        self._inherited: list[object] = []  # kept: to let go of a connection would close it
         atexit.register(self.close_all)
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._forget)
@@ -261,8 +285,12 @@ class _Registry:
                 self._thread = None
 
     def _forget(self) -> None:
-        """After fork the child has none of the threads: it starts clean (design.md §10)."""
+        """After fork the child has none of the threads: it starts clean (design.md §10). What it inherited is its
+        parent's: sockets are closed here, databases are neither used nor closed."""
         self._lock = threading.RLock()
+        for node in self._nodes.values():
+            node.forget_in_child()
+        self._inherited += [*self._nodes.values(), self._thread]
         self._nodes = {}
         self._thread = None
 

@@ -38,7 +38,7 @@ class _NodeSide(Protocol):
     def committed(self) -> None: ...
 
 
-_ID_MAX: Final = 0x7FFFFFFF  # row ids leave 31 bits for a node's (contract.md §5)
+_ID_MAX: Final = 0x7FFFFFFFFFFFFFFF  # what SQLite can store
 
 _Answer = Callable[[_NodeSide, apsw.Connection, str | None], PragmaAnswer]
 

@@ -22,7 +22,7 @@ from octodb.model.owners import EVERYBODY
 from octodb.model.snapshots import SnapshotRows, SnapshotTail
 from octodb.model.status import AuthStatus, LogStatus, NodeState, SyncStatus
 from octodb.runtime.authorizer import CallbackAuthorizer
-from octodb.runtime.framed_connection import FramedConnection
+from octodb.runtime.framed_connection import FramedConnection, close_inherited
 from octodb.runtime.surroundings import Surroundings
 from octodb.storage.primary_store import PrimaryStore
 from octodb.storage.snapshot import SnapshotReader
@@ -190,6 +190,14 @@ class PrimaryEngine:
         if self.running:
             self._surroundings.withdraw(self._uri.path)
         self._lock.release()
+
+    def forget_in_child(self) -> None:
+        self._lock.forget_in_child()
+        for server in self._servers:
+            for socket in server.sockets:
+                close_inherited(socket)
+        for client in self._clients:
+            client.connection.forget_in_child()
 
     def _close_store(self) -> None:
         if self._store is not None:

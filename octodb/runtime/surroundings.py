@@ -47,6 +47,9 @@ class Lock(Protocol):
     def release(self) -> None:
         """Give it up."""
 
+    def forget_in_child(self) -> None:
+        """This is a forked child: the lock is its parent's."""
+
 
 class Surroundings:
     """The real ones."""

@@ -186,6 +186,8 @@ def _completion(text: Text, resolve: Resolve, fill: _Fill) -> list[_Edit]:
     target = resolve(head.schema, head.table)
     if target is None or target.owner_column is None:
         return []
+    if fill.in_trigger and any(text.text(i) == fill.next_id for i in range(len(text))):
+        return []  # a stored trigger that was completed when it was made
     new_id = f"{fill.next_id}({quote_text(target.table)})"
     body = text.word(head.body)
     if body == "DEFAULT":

@@ -86,6 +86,7 @@ class Applier:
             keys = _ForeignKeyChecks(self._db, self._shapes, owner) if check_foreign_keys else None
             for change, op, table, old, new in iterate(changeset):
                 shape = self._shape_for(change, table)
+                _check_values(shape, op, old, new)
                 _check_owner(shape, op, old, new, owner)
                 row = _with_owner(shape, new, owner) if op == "INSERT" else new
                 effective = self._try((shape, op, old, row, owner), failed)
@@ -116,7 +117,8 @@ class Applier:
             raise Refused(Rejection("schema", f"there is no table {name} any more", name))
         if not shape.replicated:
             raise Refused(Rejection("ownership", f"rows of {name} are not replicated", name))
-        if change.column_count > len(shape.columns) or change.pk_columns != set(shape.key):
+        fits = (shape.owner or 0) < change.column_count <= len(shape.columns)
+        if not fits or change.pk_columns != set(shape.key):
             raise Refused(Rejection("schema", f"the columns of {name} changed since", name))
         return shape
 
@@ -240,6 +242,16 @@ class Applier:
                 row = [old[i] if value is apsw.no_change else value for i, value in enumerate(new)]
                 found = self._local_rows.displace_equal(shape, row) or found
         return found
+
+
+def _check_values(shape: TableShape, op: str, old: Any, new: Any) -> None:
+    """A change names its row, and a new row all its values. SQLite's sessions see to that; a forger need not."""
+    values = new if op == "INSERT" else old
+    if op == "INSERT" and apsw.no_change in new:
+        raise Refused(Rejection("malformed", f"a new row of {shape.name} lacks values", shape.name))
+    for i in shape.key:
+        if values[i] is None or values[i] is apsw.no_change:
+            raise Refused(Rejection("malformed", f"a change of {shape.name} names no key", shape.name))
 
 
 def _check_owner(shape: TableShape, op: str, old: Any, new: Any, owner: int | str) -> None:

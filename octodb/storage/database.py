@@ -16,9 +16,11 @@ import apsw
 from octodb.errors import ConfigError, DatabaseError, OperationalError
 from octodb.model.identities import ADMIN_ID, FORMAT_NUMBER, AuthMode, NodeRecord, Role
 from octodb.model.node_uri import NodeUri
+from octodb.sql.ddl import parse_ddl
+from octodb.sql.tokens import quote_name
 from octodb.storage.lookup import one_value
 from octodb.storage.meta import Meta, NodeTable, create_meta_tables, is_node_file
-from octodb.storage.schema_rules import check_replicable, index_owners
+from octodb.storage.schema_rules import check_replicable, incomplete_triggers, index_owners
 from octodb.storage.shapes import Shapes
 
 __all__ = [
@@ -182,6 +184,9 @@ def _make_node(db: apsw.Connection, uri: NodeUri, seed: NodeSeed) -> None:
     )
     if uri.role is Role.PRIMARY:
         index_owners(db, shapes)
+        for text in incomplete_triggers(db, shapes):
+            db.execute(f"DROP TRIGGER main.{quote_name(parse_ddl(text).name)}")
+            db.execute(text)
         meta.set(
             epoch=seed.epoch,
             auth=str(uri.auth or AuthMode.NONE),

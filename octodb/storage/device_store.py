@@ -155,7 +155,10 @@ class DeviceStore:
 
     def bring_in(self, incoming: Incoming) -> RebaseResult:
         """Apply what arrived and rebase the outbox on it, in one write transaction."""
-        return self._in_transaction(lambda: self._bring_in(incoming))
+        result = self._in_transaction(lambda: self._bring_in(incoming))
+        if result.rejected:
+            sync_wal(self._path)  # the primary forgets a refusal once it is confirmed: a power cut must not undo it
+        return result
 
     def _bring_in(self, incoming: Incoming) -> RebaseResult:
         self._refresh()
@@ -298,10 +301,17 @@ class DeviceStore:
 
     def _change_schema(self, sql: str, seq: int) -> None:
         facts = parse_ddl(sql)
+        shape = self._applier.shapes.get(facts.name)
+        if facts.action == "drop" and facts.object == "table" and shape is not None:
+            for row in self._local_rows.move_aside(shape):
+                # a table that is rebuilt has its name again at the end of the rebase, and the row its place
+                self._displace(shape.name, dict(zip(shape.columns, row, strict=True)), "its table was dropped")
         try:
             self._db.execute(sql)
         except DATA_ERRORS:
             self._change_schema_past_local_things(sql, facts)
+        if facts.change == "rename table":
+            self._meta.rename_row_ids(facts.table, facts.new_name)
         self._meta.record_schema_changes(lossy_tables(facts), seq)
         self._meta.set(schema_seq=seq)
         self._applier.use(Shapes.read(self._db))

@@ -13,9 +13,9 @@ from typing import Any, Final
 
 import apsw
 
-from octodb.errors import ConfigError
+from octodb.errors import ConfigError, OperationalError
 from octodb.model.entries import LogEntry
-from octodb.model.identities import FORMAT_NUMBER, NodeRecord, Role
+from octodb.model.identities import FORMAT_NUMBER, NODE_ID_MAX, NodeRecord, Role
 from octodb.model.transactions import Rejection
 from octodb.sql.tokens import quote_name
 from octodb.storage.lookup import one_row, one_value
@@ -135,6 +135,14 @@ class Meta:
             (table, row_id),
         )
 
+    def rename_row_ids(self, old: str, new: str) -> None:
+        """A table has another name: the ids that it had stay used."""
+        self._db.execute(
+            "INSERT INTO _octodb_ids SELECT ?, last FROM _octodb_ids WHERE table_name = ? COLLATE NOCASE"
+            " ON CONFLICT DO UPDATE SET last = max(last, excluded.last)",
+            (new, old),
+        )
+
     def id_counter(self) -> int:
         return int(one_value(self._db, "SELECT coalesce(max(last), 0) FROM _octodb_ids")) & 0xFFFFFFFF
 
@@ -163,9 +171,17 @@ class Meta:
         self.set(generation=self.get("generation", 0) + 1)
 
     def next_identity(self, wanted: int = 0) -> int:
-        """The next id of the counter that node and user ids share; never one that was given before."""
+        """The next id of the counter that node and user ids share; never one that was given before.
+
+        ``wanted``: a user id that somebody else chose. One above NODE_ID_MAX leaves the counter alone, which ends
+        there (contract.md §5: row ids have 31 bits for the node's). Raises OperationalError when it has ended.
+        """
         latest = int(self.get("identity_counter", 1))
         value = wanted or latest + 1
+        if value > NODE_ID_MAX:
+            if wanted:
+                return wanted
+            raise OperationalError(f"this primary has given all its {NODE_ID_MAX:,} ids")
         self.set(identity_counter=max(latest, value))
         return value
 

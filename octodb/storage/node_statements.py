@@ -16,6 +16,8 @@ import apsw
 from octodb.errors import NotReadyError, NotSupportedError, OperationalError, OwnershipError
 from octodb.model.identities import Identity, Role, row_id_range
 from octodb.model.owners import normalise_owner
+from octodb.model.transactions import BODY_BYTES_MAX
+from octodb.sql.ddl import parse_ddl
 from octodb.sql.inserts import complete_insert, generates_row_ids, inserts_plain_values
 from octodb.sql.statements import Statement, StatementKind
 from octodb.sql.tokens import TokenKind, fold_name, quote_name, tokenize
@@ -24,7 +26,10 @@ from octodb.storage.guards import install_guards
 from octodb.storage.meta import META_PREFIX, Meta
 from octodb.storage.recording import DeviceRecorder, Recorder
 from octodb.storage.schema_rules import (
+    SchemaChange,
+    check_elsewhere,
     check_result,
+    incomplete_triggers,
     index_owners,
     plan_schema_change,
     recorded_text,
@@ -40,6 +45,12 @@ __all__ = ["NodePort", "NodeStatements", "PragmaAnswer"]
 
 PragmaAnswer = tuple[tuple[str, ...], list[tuple[object, ...]]]
 
+_BEFORE_NAMES: Final = frozenset(
+    {"FROM", "JOIN", "INTO", "UPDATE", "TABLE", "TRIGGER", "INDEX", "VIEW", "EXISTS", "ON", "."}
+    | {"REPLACE", "IGNORE", "ABORT", "FAIL", "ROLLBACK"}
+)
+_LENGTH_OF_OURS_MAX: Final = 1_000_000_000
+_ENVELOPE_BYTES: Final = 64 * 1024
 _PLANS_MAX: Final = 512  # texts of writing statements; an application has far fewer different ones
 # Setting these would take the file from under sync's feet.
 _FIXED_PRAGMAS: Final = {
@@ -103,6 +114,8 @@ class NodeStatements(PlainStatements):
         self._guards_unsettled = False  # they were made in the open transaction and would go with it
         self._explicit = False  # the open transaction began with BEGIN, not with SAVEPOINT
         self._lazy = False  # it was opened by itself (autocommit=False)
+        # a row must fit a transaction and a chunk of a download, however it grew (sqlite.org/limits.html)
+        db.limit(apsw.SQLITE_LIMIT_LENGTH, min(db.limit(apsw.SQLITE_LIMIT_LENGTH), BODY_BYTES_MAX - _ENVELOPE_BYTES))
         db.create_scalar_function("this_user", self._this_user, 0)
         db.create_scalar_function("this_node", self._this_node, 0)
         db.create_scalar_function("octo_next_id", self._next_id, 1)
@@ -146,12 +159,12 @@ class NodeStatements(PlainStatements):
         own = self._begin_write()
         try:
             outcome = super().run_many(cursor, self._completed(statement), many)
-        except BaseException:
+        except BaseException as error:  # noqa: BLE001 - it is raised again
             self._after_error()
             # as in sqlite3, the rows before the one that failed stay
             if own and self.db.in_transaction:
                 self._commit()
-            raise
+            raise self._as_ours(error) from None
         if own:
             self._commit_or_roll_back()
         return outcome
@@ -344,7 +357,9 @@ class NodeStatements(PlainStatements):
         self._next_ids.clear()
         if isinstance(self._recorder, DeviceRecorder):
             self._recorder.schema_seq = self._meta.get("schema_seq", 0)
+        changes = self.db.total_changes()
         install_guards(self.db, shapes, self._role, self._identity.user_id)
+        self._own_changes += self.db.total_changes() - changes
         self._guards_unsettled = True
 
     def _completed(self, statement: Statement) -> Statement:
@@ -450,7 +465,12 @@ class NodeStatements(PlainStatements):
         if not ops:
             return None
         row_id, changes = self._last_rowid(), self.db.total_changes()
-        number = self._recorder.record(ops)
+        # the rows of the outbox and the log hold whole transactions
+        limit = self.db.limit(apsw.SQLITE_LIMIT_LENGTH, _LENGTH_OF_OURS_MAX)
+        try:
+            number = self._recorder.record(ops)
+        finally:
+            self.db.limit(apsw.SQLITE_LIMIT_LENGTH, limit)
         self.db.set_last_insert_rowid(row_id)
         self._own_changes += self.db.total_changes() - changes
         return number
@@ -553,21 +573,26 @@ class NodeStatements(PlainStatements):
 
     def _change_schema(self, cursor: apsw.Cursor, statement: Statement, bindings: Bindings) -> None:
         change = plan_schema_change(self.db, self._capture.shapes, self._role, statement.text)
+        self._plans.clear()  # also for TEMP objects, which may hide others of their name
         if change.facts.temporary:
             self._temp_triggers = self._temp_triggers or change.facts.object == "trigger"
-            self._plans.clear()
+        self._empty_before_drop(change)
         # a session that sees its table dropped or its columns renamed loses what it has (sqlite-notes)
         before = self._capture.before_ddl()
-        version = self._version
+        version = schema_version(self.db)
         self._control.execute("SAVEPOINT _octodb_ddl")
         try:
             cursor.execute(change.text, bindings)
-            if schema_version(self.db) != version:
+            changed = schema_version(self.db) != version
+            if changed:
                 if self._role is Role.PRIMARY:
                     index_owners(self.db, Shapes.read(self.db))
                 self._schema_changed()
-            if change.travels:
+            if changed and change.travels:
                 check_result(self.db, self._capture.shapes, change.facts)
+                check_elsewhere(self.db, self._capture.shapes, change.facts)
+                if change.facts.change == "rename table":
+                    self._meta.rename_row_ids(change.facts.table, change.facts.new_name)
         except BaseException:
             if self.db.in_transaction:
                 self._control.execute("ROLLBACK TO _octodb_ddl")
@@ -575,9 +600,26 @@ class NodeStatements(PlainStatements):
                 self._schema_changed()
             raise
         self._control.execute("RELEASE _octodb_ddl")
-        if change.travels and self._version != version:
+        if changed and change.travels:
             self._capture.add_ddl(recorded_text(self.db, change), change.facts, before)
         self._capture.renew()
+        for text in incomplete_triggers(self.db, self._capture.shapes) if self._role is Role.PRIMARY else ():
+            # the table that they insert into has only now become one whose rows have owners
+            for sql in (f"DROP TRIGGER {quote_name(parse_ddl(text).name)}", text):
+                self._change_schema(cursor, replace(statement, text=sql), ())
+
+    def _empty_before_drop(self, change: SchemaChange) -> None:
+        """With foreign keys on, DROP TABLE deletes the rows first, without triggers but with what that does to the
+        rows that refer to them (sqlite.org/foreignkeys.html §5). Done here, where a session sees it."""
+        shape = self._capture.shapes.get(change.facts.name)
+        if change.facts.action != "drop" or shape is None or not shape.referenced_by or not change.travels:
+            return
+        if self._control.execute("PRAGMA foreign_keys").get:
+            self.db.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 0)
+            try:
+                self._control.execute(f"DELETE FROM {shape.quoted}")
+            finally:
+                self.db.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 1)
 
     # --- PRAGMA, ATTACH, our own tables ------------------------------------------------------------------
 
@@ -602,6 +644,11 @@ class NodeStatements(PlainStatements):
         """Our tables are no place for an application to write."""
         if META_PREFIX not in statement.text.lower():
             return
+        before = ""
         for token in tokenize(statement.text):
-            if token.kind in {TokenKind.WORD, TokenKind.QUOTED} and fold_name(token.name).startswith(META_PREFIX):
+            is_name = token.kind in {TokenKind.WORD, TokenKind.QUOTED}
+            # SQLite takes a string for a name where one must stand
+            is_name = is_name or (token.kind is TokenKind.STRING and before in _BEFORE_NAMES)
+            if is_name and fold_name(token.name).startswith(META_PREFIX):
                 raise OperationalError(f"{token.name} is octodb's own and is not for applications to change")
+            before = token.word or token.text

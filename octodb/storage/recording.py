@@ -68,7 +68,8 @@ class DeviceRecorder:
             keep_deleted_ids(self._meta, op.deleted_ids, self._own_ids)
         if not body_ops:
             return None
-        body = _checked_size(encode_body(self.schema_seq, body_ops))
+        body = encode_body(self.schema_seq, body_ops)
+        _check_size(len(body))
         last = self._outbox.last_nonce() if self._last_nonce is None else self._last_nonce
         self._outbox.append(last + 1, body, body_hash(body), undo, local or None, self._clock())
         self._last_nonce = last + 1
@@ -105,7 +106,12 @@ class PrimaryRecorder:
                 parts.setdefault(owner, []).append(Op(position, changeset))
         if not parts:
             return None
-        seq = self._log.append_admin({owner: _checked_size(encode_body(0, part)) for owner, part in parts.items()})
+        bodies = {owner: encode_body(0, part) for owner, part in parts.items()}
+        for_all = len(bodies.get(EVERYBODY, b""))
+        for owner, body in bodies.items():
+            # a device gets everybody's part and its user's in one message
+            _check_size(for_all if owner == EVERYBODY else for_all + len(body))
+        seq = self._log.append_admin(bodies)
         if has_ddl:
             self._meta.record_schema_changes(changed, seq)
             self._meta.set(schema_seq=seq)
@@ -118,14 +124,13 @@ class PrimaryRecorder:
         """Head and running hashes are read anew for each entry: nothing is remembered."""
 
 
-def _checked_size(body: bytes) -> bytes:
+def _check_size(size: int) -> None:
     """A body that no message could carry would jam the line for everything behind it."""
-    if len(body) > BODY_BYTES_MAX:
+    if size > BODY_BYTES_MAX:
         raise OperationalError(
-            f"this transaction is {len(body):,} bytes; a transaction may have {BODY_BYTES_MAX:,}",
+            f"this transaction is {size:,} bytes; a transaction may have {BODY_BYTES_MAX:,}",
             hint="roll back and write it in several transactions",
         )
-    return body
 
 
 def keep_deleted_ids(meta: Meta, deleted: tuple[tuple[str, int], ...], own_ids: tuple[int, int]) -> None:

@@ -6,6 +6,7 @@ Looks at statements and at the schema before and after them; runs nothing itself
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final, NamedTuple
 
 import apsw
 
@@ -21,15 +22,18 @@ from octodb.storage.shapes import LOCAL_PREFIX, PRIVATE_PREFIX, Shapes, TableSha
 
 __all__ = [
     "SchemaChange",
+    "SchemaObject",
+    "check_elsewhere",
     "check_replicable",
     "check_result",
+    "incomplete_triggers",
     "index_owners",
     "insert_target",
-    "is_shared_object",
     "lossy_tables",
     "plan_schema_change",
     "recorded_text",
     "resolver",
+    "shared_objects",
     "temporary_tables",
     "untriggered",
 ]
@@ -42,6 +46,18 @@ class SchemaChange:
     facts: Ddl
     text: str
     travels: bool
+
+
+class SchemaObject(NamedTuple):
+    """A row of ``sqlite_schema``. ``sql`` None: SQLite made it by itself, e.g. the index of a UNIQUE constraint."""
+
+    kind: str
+    name: str
+    table: str
+    sql: str | None
+
+
+_NOT_SHARED: Final = (META_PREFIX, "sqlite_", PRIVATE_PREFIX, LOCAL_PREFIX)
 
 
 def plan_schema_change(db: apsw.Connection, shapes: Shapes, role: Role, sql: str) -> SchemaChange:
@@ -78,6 +94,11 @@ def plan_schema_change(db: apsw.Connection, shapes: Shapes, role: Role, sql: str
 def check_result(db: apsw.Connection, shapes: Shapes, facts: Ddl) -> None:
     """Whether what the statement made can be replicated. Raises NotSupportedError: the caller rolls it back."""
     shape = shapes.get(_renamed_table(facts) or facts.table or facts.name)
+    if shape is not None and shape.owner is None and _has_generated_owner(db, shape):
+        raise NotSupportedError(
+            f"row_owner of {shape.name} is a generated column, so no owner can be stored",
+            hint="make it an ordinary column",
+        )
     if shape is None or not shape.replicated:
         return
     if not shape.key:
@@ -126,15 +147,57 @@ def lossy_tables(facts: Ddl) -> set[str]:
     return {fold_name(name) for name in (facts.name, _renamed_table(facts)) if name}
 
 
-def is_shared_object(kind: str, name: str, table: str, sql: str | None) -> bool:
-    """Whether an object of sqlite_schema belongs to every node: not ours, not SQLite's, not private."""
-    if sql is None or fold_name(name).startswith((META_PREFIX, "sqlite_", PRIVATE_PREFIX, LOCAL_PREFIX)):
-        return False
-    if kind in {"index", "trigger"} and fold_name(table).startswith((META_PREFIX, PRIVATE_PREFIX)):
-        return False
-    if kind in {"view", "trigger"}:
-        return not any(word.startswith(PRIVATE_PREFIX) for word in parse_ddl(sql).names)
-    return True
+def shared_objects(db: apsw.Connection) -> list[SchemaObject]:
+    """What of ``sqlite_schema`` belongs to every node, in the order it was made: not ours, not SQLite's, not private.
+
+    A view or trigger that names what is private, or a ``local_`` object, is private itself.
+    """
+    objects = [
+        SchemaObject(str(row[0]), str(row[1]), str(row[2]), None if row[3] is None else str(row[3]))
+        for row in db.execute("SELECT type, name, tbl_name, sql FROM main.sqlite_schema ORDER BY rowid").fetchall()
+    ]
+    private = {fold_name(one.name) for one in objects if fold_name(one.name).startswith(_NOT_SHARED)}
+    while found := {fold_name(one.name) for one in objects if _stays_here(one, private)} - private:
+        private |= found
+    return [one for one in objects if one.sql is not None and fold_name(one.name) not in private]
+
+
+def _stays_here(one: SchemaObject, private: set[str]) -> bool:
+    if one.kind in {"index", "trigger"} and fold_name(one.table) in private:
+        return True
+    return one.kind in {"view", "trigger"} and one.sql is not None and _names_private(parse_ddl(one.sql), private)
+
+
+def _names_private(facts: Ddl, private: set[str]) -> bool:
+    # a private_ table may be made later than what names it
+    return not private.isdisjoint(facts.names) or any(name.startswith(PRIVATE_PREFIX) for name in facts.names)
+
+
+def incomplete_triggers(db: apsw.Connection, shapes: Shapes) -> list[str]:
+    """Triggers whose INSERTs leave out row ids and owners of replicated tables, in the text they should have."""
+    sql = "SELECT sql FROM main.sqlite_schema WHERE type = 'trigger' AND name NOT LIKE ? ESCAPE '\\' ORDER BY rowid"
+    stored = [str(row[0]) for row in db.execute(sql, ("local\\_%",)).fetchall()]
+    texts = [(text, complete_trigger(text, resolver(shapes))) for text in stored]
+    return [completed for text, completed in texts if completed != text]
+
+
+def check_elsewhere(db: apsw.Connection, shapes: Shapes, facts: Ddl) -> None:
+    """Whether a table or an index can be made on other nodes, which have not the functions and collations that this
+    application registered. Raises NotSupportedError: the caller rolls it back."""
+    if facts.object not in {"table", "index"} or facts.action == "drop":
+        return
+    elsewhere = apsw.Connection(":memory:")
+    try:
+        for one in shared_objects(db):
+            if one.kind in {"table", "index"} and not shapes.is_shadow(one.name):
+                elsewhere.execute(one.sql or "")
+    except apsw.SQLError as error:
+        raise NotSupportedError(
+            f"{facts.name} cannot be made on other nodes: {error}",
+            hint="use only functions and collations that are part of SQLite",
+        ) from None
+    finally:
+        elsewhere.close()
 
 
 def temporary_tables(db: apsw.Connection) -> frozenset[str]:
@@ -193,6 +256,12 @@ def _check_names(facts: Ddl, shapes: Shapes) -> None:
     shape = shapes.get(facts.table)
     if shape is None:
         return
+    adds_owner = facts.change == "add column" and fold_name(facts.column) == OWNER_COLUMN
+    if adds_owner and not facts.names.isdisjoint({"default", "as", "generated"}):
+        raise NotSupportedError(
+            f"row_owner of {shape.name} cannot have a DEFAULT or be computed: the rows that are there stay local",
+            hint="add it without, then UPDATE the rows that shall be somebody's",
+        )
     if facts.change == "rename column" and fold_name(facts.new_name) == OWNER_COLUMN and not shape.private:
         raise NotSupportedError(
             f"a column of {shape.name} cannot become row_owner by renaming: its values would be taken for owners",
@@ -231,13 +300,22 @@ def _check_local(facts: Ddl, shapes: Shapes) -> None:
 def _is_private(db: apsw.Connection, facts: Ddl) -> bool:
     if fold_name(facts.table or facts.name).startswith(PRIVATE_PREFIX):
         return True
-    if facts.object in {"view", "trigger"} and facts.action == "create":
-        return any(name.startswith(PRIVATE_PREFIX) for name in facts.names)
+    if facts.action == "create" and facts.object in {"view", "trigger", "index"}:
+        rows = db.execute("SELECT name FROM main.sqlite_schema").fetchall()
+        private = {fold_name(str(name)) for (name,) in rows} - {fold_name(one.name) for one in shared_objects(db)}
+        if facts.object == "index":
+            return fold_name(facts.table) in private
+        return _names_private(facts, private)
     if facts.action == "drop" and facts.object in {"index", "view", "trigger"}:
         sql = "SELECT type, name, tbl_name, sql FROM main.sqlite_schema WHERE name = ? COLLATE NOCASE"
         row = db.execute(sql, (facts.name,)).fetchone()
-        return row is not None and not is_shared_object(*row)
+        return row is not None and all(one.name != row[1] for one in shared_objects(db))
     return False
+
+
+def _has_generated_owner(db: apsw.Connection, shape: TableShape) -> bool:
+    sql = "SELECT 1 FROM pragma_table_xinfo(?, 'main') WHERE name = ? COLLATE NOCASE"
+    return db.execute(sql, (shape.name, OWNER_COLUMN)).fetchone() is not None
 
 
 def _stored_conflict_clauses(db: apsw.Connection, shape: TableShape) -> tuple[str, ...]:

@@ -36,13 +36,15 @@ class TableShape:
     """One ordinary table. ``columns`` are the stored ones: generated columns are no part of a changeset.
 
     ``key`` holds the indexes of the PRIMARY KEY columns within ``columns``; ``owner`` the index of ``row_owner`` or
-    None; ``row_id_column`` the name of an INTEGER PRIMARY KEY, else None.
+    None; ``owner_is_text``: that column turns numbers into text; ``row_id_column`` the name of an INTEGER PRIMARY KEY,
+    else None.
     """
 
     name: str
     columns: tuple[str, ...]
     key: tuple[int, ...]
     owner: int | None
+    owner_is_text: bool
     row_id_column: str | None
     nullable_key: bool
     collated_key: bool
@@ -125,6 +127,7 @@ def _read_table(db: apsw.Connection, name: str) -> TableShape:
         columns=columns,
         key=key,
         owner=owner,
+        owner_is_text=owner is not None and _has_text_affinity(stored[owner][1]),
         row_id_column=row_id,
         nullable_key=row_id is None and not without_rowid and any(not stored[i][2] for i in key),
         collated_key=_has_collated_key(db, name),
@@ -132,6 +135,12 @@ def _read_table(db: apsw.Connection, name: str) -> TableShape:
         has_triggers=_has_triggers(db, name),
         foreign_keys=_foreign_keys(db, name, columns),
     )
+
+
+def _has_text_affinity(declared: str) -> bool:
+    """sqlite.org/datatype3.html §3.1"""
+    folded = declared.upper()
+    return "INT" not in folded and any(word in folded for word in ("CHAR", "CLOB", "TEXT"))
 
 
 def _is_without_rowid(db: apsw.Connection, name: str) -> bool:

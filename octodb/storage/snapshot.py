@@ -17,7 +17,7 @@ from octodb.model.transactions import CHAIN_START
 from octodb.sql.tokens import quote_name
 from octodb.storage.lookup import one_value
 from octodb.storage.meta import LogTables, Meta
-from octodb.storage.schema_rules import is_shared_object
+from octodb.storage.schema_rules import shared_objects
 from octodb.storage.shapes import Shapes, TableShape
 
 __all__ = ["SnapshotLoader", "SnapshotReader"]
@@ -41,13 +41,8 @@ class SnapshotReader:
         self._db.execute("BEGIN")
         seq = self._log.head()
         self._shapes = Shapes.read(self._db)
-        objects = list(self._db.execute("SELECT type, name, tbl_name, sql FROM main.sqlite_schema ORDER BY rowid"))
-        shared = [
-            (kind, sql)
-            for kind, name, table, sql in objects
-            if is_shared_object(kind, name, table, sql) and not self._shapes.is_shadow(name)
-        ]
-        self._tail = SnapshotTail(tuple(sql for kind, sql in shared if kind != "table"))
+        shared = [one for one in shared_objects(self._db) if not self._shapes.is_shadow(one.name)]
+        self._tail = SnapshotTail(tuple(one.sql or "" for one in shared if one.kind != "table"))
         counts = [self._count(shape) for shape in self._shapes.replicated()]
         return SnapshotHeader(
             seq=seq,
@@ -55,7 +50,7 @@ class SnapshotReader:
             chain_all=self._chain(EVERYBODY),
             chain_user=self._chain(self._user_id),
             schema_seq=self._meta.get("schema_seq", 0),
-            tables=tuple(sql for kind, sql in shared if kind == "table"),
+            tables=tuple(one.sql or "" for one in shared if one.kind == "table"),
             rows_total=sum(counts),
         )
 

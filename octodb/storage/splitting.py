@@ -86,7 +86,7 @@ class _Splitter:
             return
         self._note_deleted(shape, op, old)
         if op == "INSERT":
-            self._route(shape, normalise_owner(new[shape.owner or 0]), (op, shape.name, old, new), is_new=True)
+            self._route(shape, _stored_owner(shape, new[shape.owner or 0]), (op, shape.name, old, new), is_new=True)
         elif op == "DELETE":
             owner = normalise_owner(old[shape.owner or 0])
             self._route(shape, owner, (op, shape.name, old, new))
@@ -96,6 +96,10 @@ class _Splitter:
     def _add_update(self, shape: TableShape, old: _Row, new: _Row) -> None:
         index = shape.owner
         assert index is not None
+        if index in shape.key:
+            # a key that changes is a DELETE and an INSERT; here it stays, and is in ``old``
+            self._route(shape, normalise_owner(old[index]), ("UPDATE", shape.name, old, new))
+            return
         if new[index] is apsw.no_change:
             stored = self._current(shape, old, (shape.columns[index],))[0]
             owner = normalise_owner(stored)
@@ -114,7 +118,7 @@ class _Splitter:
         """An UPDATE that moves a row between streams: a DELETE for the old one, a full INSERT for the new one."""
         index = shape.owner
         assert index is not None
-        before, after = normalise_owner(old[index]), normalise_owner(new[index])
+        before, after = normalise_owner(old[index]), _stored_owner(shape, new[index])
         if before == after:
             self._route(shape, after, ("UPDATE", shape.name, old, new))
             return
@@ -182,6 +186,18 @@ class _Splitter:
             build(self._db, [change for change in self._local if self._shapes.get(change[1])]),
             tuple(self._deleted_ids),
         )
+
+
+def _stored_owner(shape: TableShape, value: object) -> Owner:
+    """The owner of a row that was written just now. The text '3' in a column that does not turn it into a number
+    would be nobody's wherever owners are compared."""
+    owner = normalise_owner(value)
+    if isinstance(value, str) and owner != EVERYBODY and not shape.owner_is_text:
+        raise OwnershipError(
+            f"row_owner of {shape.name} holds the text {value!r}, not a number",
+            hint="store a number (CAST(… AS INTEGER)), or declare the column: row_owner INTEGER",
+        )
+    return owner
 
 
 def _say(owner: Owner) -> str:

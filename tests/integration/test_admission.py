@@ -78,3 +78,38 @@ def test_a_revoked_device_is_cut_off_at_once_and_for_good(world, by):
     wait_for(lambda: again.sync_status["state"] == "revoked")
     states = {row[0]: row[3] for row in primary.execute("PRAGMA nodes")}
     assert states[again.sync_status["node_id"]] == "revoked"
+
+
+@pytest.mark.parametrize("user_id", [10**12, 2**63 - 1])
+def test_the_ids_of_a_backend_may_be_large(world, user_id):
+    primary = world.primary(SCHEMA, auth="user")
+    primary.register_function("user_login", 2, lambda data, node_info: user_id)
+    devices = []
+    for name in ("phone", "laptop"):
+        device = world.device(name, ready=False)
+        device.execute("PRAGMA user_login='x'")
+        assert device.wait_ready(10), device.sync_status
+        device.execute("INSERT INTO t (a) VALUES (?)", (name,))
+        device.commit()
+        devices.append(device)
+    for device in devices:
+        assert device.wait_synced(10)
+        assert rows(device, "SELECT a, row_owner FROM t") == [("laptop", user_id), ("phone", user_id)]
+    assert [device.sync_status["node_id"] for device in devices] == [2, 3]
+
+
+@pytest.mark.parametrize("user_id", [2**63, 2**70, -7, True, "1", None, 1.0])
+def test_an_answer_that_is_no_user_id(world, user_id):
+    primary = world.primary(SCHEMA, auth="user")
+    primary.register_function("user_login", 2, lambda data, node_info: user_id)
+    device = world.device("device", ready=False)
+    device.execute("PRAGMA user_login='x'")
+    wait_for(lambda: device.sync_status["auth"]["error"])
+    assert device.sync_status["auth"]["error"]["code"] == "error"
+
+
+def test_a_login_that_no_primary_would_take(world):
+    world.primary(SCHEMA, auth="user")
+    device = world.device("device", ready=False)
+    with pytest.raises(octodb.ProgrammingError, match="60,000 bytes"):
+        device.execute(f"PRAGMA user_login='{'x' * 60_001}'")

@@ -309,3 +309,70 @@ def test_a_generated_row_id_is_never_one_that_was_given_by_hand(world):
     assert device.wait_synced(10)
     assert rows(device, "SELECT * FROM t") == rows(primary, "SELECT * FROM t")
     assert len(rows(primary, "SELECT * FROM t")) == 14
+
+
+def test_an_owner_may_be_part_of_the_key(world):
+    primary = world.primary("CREATE TABLE s (row_owner NOT NULL, k NOT NULL, v, PRIMARY KEY (row_owner, k));")
+    device = world.device("device")
+    device.execute("INSERT INTO s (k, v) VALUES ('colour', 'red')")
+    primary.execute("INSERT INTO s (row_owner, k, v) VALUES ('*', 'colour', 'grey')")
+    device.commit()
+    primary.commit()
+    assert device.wait_synced(10)
+    device.execute("UPDATE s SET v = 'blue' WHERE k = 'colour'")
+    primary.execute("UPDATE s SET v = 'white' WHERE row_owner = '*'")
+    device.commit()
+    primary.commit()
+    assert device.wait_synced(10)
+    everything = "SELECT quote(row_owner), k, v FROM s"
+    assert rows(device, everything) == rows(primary, everything)
+    assert rows(device, "SELECT v FROM s") == [("blue",), ("white",)]
+
+
+@pytest.mark.parametrize("statement", ["UPDATE t SET row_owner = '9'", "INSERT INTO source (who) VALUES ('9')"])
+def test_an_owner_that_is_a_text_is_refused_where_it_would_be_nobodys(world, statement):
+    primary = world.primary(
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, a, row_owner); CREATE TABLE source (who TEXT);"
+        "CREATE TRIGGER tr AFTER INSERT ON source BEGIN INSERT INTO t (row_owner) VALUES (NEW.who); END;"
+        "INSERT INTO t (a, row_owner) VALUES (1, NULL)"
+    )
+    primary.execute(statement)
+    with pytest.raises(octodb.OwnershipError, match="text") as caught:
+        primary.commit()
+    assert "CAST" in caught.value.hint
+    primary.rollback()
+
+
+def test_executemany_names_the_owner_as_the_reason_too(world):
+    world.primary("CREATE TABLE t (id INTEGER PRIMARY KEY, a, row_owner);")
+    device = world.device("device")
+    device.execute("INSERT INTO t (a) VALUES (1)")
+    with pytest.raises(octodb.OwnershipError):
+        device.executemany("UPDATE t SET row_owner = ?", [("*",)])
+    device.rollback()
+
+
+def test_a_table_is_what_its_name_means_after_a_temporary_one_is_gone(world):
+    primary = world.primary("CREATE TABLE t (id INTEGER PRIMARY KEY, a, row_owner);")
+    device = world.device("device")
+    insert = "INSERT INTO t (a) VALUES ('x')"
+    for statement in ("CREATE TEMP TABLE t (id INTEGER PRIMARY KEY, a)", insert, "DROP TABLE t", insert):
+        device.execute(statement)
+    device.commit()
+    assert device.wait_synced(10)
+    assert rows(primary, "SELECT a, row_owner FROM t") == [("x", device.sync_status["user_id"])]
+
+
+def test_our_tables_are_not_for_applications_however_they_are_named(world):
+    world.primary("CREATE TABLE t (id INTEGER PRIMARY KEY, a, row_owner);")
+    device = world.device("device")
+    for statement in (
+        "DELETE FROM '_octodb_outbox'",
+        "UPDATE OR IGNORE '_octodb_outbox' SET nonce = 1",
+        "INSERT INTO main.'_octodb_ids' VALUES ('t', 1)",
+        "DROP TRIGGER '_octodb_guard_0_update'",
+    ):
+        with pytest.raises(octodb.OperationalError, match="octodb's own"):
+            device.execute(statement)
+    device.execute("INSERT INTO t (a) VALUES ('_octodb_outbox')")
+    device.commit()

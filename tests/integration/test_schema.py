@@ -1,5 +1,7 @@
 """The schema is made on the primary and replicated in order with the rows around it (P10)."""
 
+import sqlite3
+
 import pytest
 
 import octodb
@@ -262,6 +264,132 @@ def test_local_objects_survive_a_schema_change(world):
     names = {name for _, name in device.execute(LISTED)}
     assert {"local_seen", "local_i", "local_v", "local_tr"} <= names
     assert len(rows(primary, "SELECT * FROM t")) == 2
+
+
+def test_an_insert_in_a_trigger_that_is_older_than_its_table(world):
+    """Row id and owner are filled in from when the table's rows have owners, in a database that is older too."""
+    with sqlite3.connect(f"{world.folder}/primary.db") as plain:
+        plain.execute("CREATE TABLE au (id INTEGER PRIMARY KEY, msg, row_owner)")
+        plain.execute("CREATE TABLE ev (id INTEGER PRIMARY KEY, msg, row_owner)")
+        plain.execute("CREATE TRIGGER old AFTER INSERT ON ev BEGIN INSERT INTO au (msg) VALUES ('old'); END")
+    plain.close()
+    primary = world.primary(
+        "CREATE TABLE later (id INTEGER PRIMARY KEY, msg);"
+        "CREATE TRIGGER b AFTER INSERT ON ev BEGIN INSERT INTO later (msg) SELECT NEW.msg; END;"
+        "CREATE TRIGGER c AFTER INSERT ON ev BEGIN INSERT INTO last (msg) VALUES (NEW.msg); END;"
+        "ALTER TABLE later ADD COLUMN row_owner;"
+    )
+    device = world.device("device")
+    primary.execute("CREATE TABLE last (id INTEGER PRIMARY KEY, msg, row_owner)")
+    primary.commit()
+    synced(device)
+    device.execute("INSERT INTO ev (msg) VALUES ('x')")
+    device.commit()
+    synced(device)
+    user = device.sync_status["user_id"]
+    for table in ("au", "later", "last"):
+        (row,) = rows(primary, f"SELECT id >> 32, row_owner FROM {table}")
+        assert row == (user, user), table
+        assert rows(device, f"SELECT * FROM {table}") == rows(primary, f"SELECT * FROM {table}")
+
+
+def test_what_names_something_private_or_local_is_private_itself(world):
+    primary = world.primary(
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, a, row_owner);"
+        "CREATE TABLE private_p (x); CREATE VIEW v1 AS SELECT x FROM private_p; CREATE VIEW v2 AS SELECT x FROM v1;"
+        "CREATE TABLE local_count (n); CREATE VIEW counted AS SELECT n FROM local_count;"
+        "CREATE TRIGGER counts AFTER INSERT ON t BEGIN UPDATE local_count SET n = n + 1; END;"
+    )
+    device = world.device("device")
+    primary.execute("CREATE VIEW v3 AS SELECT x FROM v2")
+    primary.execute("ALTER TABLE t RENAME COLUMN a TO b")
+    primary.execute("DROP VIEW v3")
+    primary.commit()
+    device.execute("INSERT INTO t (b) VALUES (1)")
+    device.commit()
+    synced(device)
+    assert {name for _, name in device.execute(LISTED)} == {"t"}
+    assert rows(primary, "SELECT b FROM t") == [(1,)]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE TABLE bad (id INTEGER PRIMARY KEY, a CHECK (is_fine(a)), row_owner)",
+        "CREATE TABLE bad (id INTEGER PRIMARY KEY, a TEXT UNIQUE COLLATE backwards, row_owner)",
+        "CREATE INDEX bad ON t (a COLLATE backwards)",
+        "ALTER TABLE t ADD COLUMN bad CHECK (is_fine(bad))",
+        "ALTER TABLE plain ADD COLUMN row_owner DEFAULT '*'",
+        "CREATE TABLE bad (id INTEGER PRIMARY KEY, row_owner AS ('*'))",
+    ],
+)
+def test_what_other_nodes_could_not_have_is_refused_when_it_is_made(world, statement):
+    primary = world.primary("CREATE TABLE t (id INTEGER PRIMARY KEY, a, row_owner); CREATE TABLE plain (id, a);")
+    primary.create_function("is_fine", 1, lambda value: 1, deterministic=True)
+    primary.create_collation("backwards", lambda a, b: (a < b) - (a > b))
+    device = world.device("device")
+    with pytest.raises(octodb.NotSupportedError) as caught:
+        primary.execute(statement)
+    assert caught.value.hint
+    primary.execute("CREATE TABLE good (id INTEGER PRIMARY KEY, a, row_owner)")
+    primary.commit()
+    synced(device)
+    assert set(device.execute(LISTED)) == set(primary.execute(LISTED))
+
+
+@pytest.mark.parametrize("action", ["CASCADE", "SET NULL"])
+def test_dropping_a_table_with_foreign_keys_on_reaches_the_rows_that_refer_to_it(world, action):
+    primary = world.primary(
+        "CREATE TABLE p (id INTEGER PRIMARY KEY, row_owner);"
+        f"CREATE TABLE c (id INTEGER PRIMARY KEY, p REFERENCES p ON DELETE {action}, row_owner);"
+    )
+    device = world.device("device")
+    primary.execute("PRAGMA foreign_keys = ON")
+    primary.execute("INSERT INTO p (id, row_owner) VALUES (1, '*')")
+    primary.execute("INSERT INTO c (id, p, row_owner) VALUES (1, 1, '*')")
+    primary.commit()
+    synced(device)
+    primary.execute("DROP TABLE p")
+    primary.commit()
+    synced(device)
+    assert rows(device, "SELECT * FROM c") == rows(primary, "SELECT * FROM c")
+    assert rows(primary, "SELECT p FROM c") == ([] if action == "CASCADE" else [(None,)])
+
+
+def test_a_create_that_changes_nothing_does_not_travel(world):
+    primary = world.primary("CREATE TABLE t (id INTEGER PRIMARY KEY, a, row_owner);")
+    device = world.device("device")
+    world.close(device)
+    device = world.device("device", connect="tcp://127.0.0.1:1")
+    device.execute("INSERT INTO t (a) VALUES ('offline')")
+    device.commit()
+    world.close(device)
+    primary.execute("INSERT INTO t (a, row_owner) VALUES (1, '*')")
+    primary.commit()
+    primary.execute("VACUUM")
+    primary.execute("CREATE TABLE IF NOT EXISTS t (id INTEGER PRIMARY KEY, a, row_owner)")
+    primary.commit()
+    device = world.device("device")
+    synced(device)
+    assert device.execute("PRAGMA rejected_transactions").fetchall() == []
+    assert len(rows(primary, "SELECT * FROM t")) == 2
+
+
+def test_row_ids_are_not_used_again_after_a_table_is_renamed(world):
+    primary = world.primary("CREATE TABLE t (id INTEGER PRIMARY KEY, a, row_owner);")
+    device = world.device("device")
+    used, of_primary = (node.execute("INSERT INTO t (a) VALUES (1)").lastrowid for node in (device, primary))
+    for node in (device, primary):
+        node.commit()
+        node.execute("DELETE FROM t")
+        node.commit()
+    primary.execute("ALTER TABLE t RENAME TO u")
+    primary.commit()
+    synced(device)
+    assert device.execute("INSERT INTO u (a) VALUES (2)").lastrowid == used + 1
+    assert primary.execute("INSERT INTO u (a) VALUES (2)").lastrowid == of_primary + 1
+    device.commit()
+    primary.commit()
 
 
 @pytest.mark.xfail(strict=True, reason="the engine applies with triggers off: an index of its own is not kept")

@@ -2,8 +2,10 @@
 
 import os
 
+import pytest
+
 import octodb
-from tests.integration.conftest import rows, until_line, wait_for
+from tests.integration.conftest import free_port, rows, until_line, wait_for
 
 SYNCING = """
 import sys, octodb
@@ -77,3 +79,53 @@ print("done")
     assert primary.execute(counts).fetchone() == device.execute(counts).fetchone() == (300, 300, 300)
     assert device.execute("PRAGMA last_nonce").fetchone() == (300,)
     assert device.sync_status["transactions"]["rejected"] == 0
+
+
+def test_signing_in_beside_the_process_that_syncs_is_an_error_not_silence(programs, world):
+    world.primary(SCHEMA, auth="user")
+    waiting = "import sys, octodb\ndevice = octodb.connect(sys.argv[1])\nprint('up')\nsys.stdin.read()"
+    other = programs.start(waiting, world.device_uri("device"))
+    until_line(other, "up")
+    device = world.device("device", ready=False)
+    with pytest.raises(octodb.OperationalError, match="another process syncs"):
+        device.execute("PRAGMA user_login='x'")
+
+
+FORKING = """
+import os, sys, octodb
+node = octodb.connect(sys.argv[1])
+node.execute("SELECT 1")
+read, write = os.pipe()
+if (child := os.fork()) == 0:
+    os.close(write)
+    os.read(read, 1)  # until the parent is done
+    os._exit(0)
+os.close(read)
+node.close()
+node = octodb.connect(sys.argv[1])
+print("reopened", flush=True)
+if "secondary" in sys.argv[1]:
+    assert node.wait_ready(20)
+    node.execute("INSERT INTO t (marker) VALUES ('after the fork')")
+    node.commit()
+    print("synced", node.wait_synced(20), flush=True)
+    node.close()
+else:
+    sys.stdin.readline()
+    node.close()
+os.close(write)
+os.waitpid(child, 0)
+"""
+
+
+def test_a_forked_child_holds_neither_lock_nor_sockets(programs, world):
+    port = free_port()
+    world.primary(SCHEMA, port=port).close()
+    primary = programs.start(FORKING, f"file:{world.folder}/primary.db?node=primary&bind=tcp://127.0.0.1:{port}")
+    until_line(primary, "reopened")
+    device = programs.start(FORKING, world.device_uri("device"))
+    assert until_line(device, "synced") == "synced True"
+    primary.stdin.write("\n")
+    primary.stdin.flush()
+    for process in (device, primary):
+        assert process.wait(20) == 0, process.stderr.read()

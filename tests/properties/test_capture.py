@@ -19,7 +19,7 @@ from octodb.errors import Error
 from octodb.model.transactions import Rejection, decode_body
 from octodb.storage.apply import Applier
 from octodb.storage.device_store import Incoming
-from octodb.storage.schema_rules import is_shared_object
+from octodb.storage.schema_rules import shared_objects
 from octodb.storage.shapes import Shapes
 from tests.properties.offline_world import Device, Primary
 
@@ -346,8 +346,7 @@ def test_the_outbox_holds_what_a_device_did(script):
 
 
 def shared_schema(db):
-    objects = db.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema").fetchall()
-    return sorted(one for one in objects if is_shared_object(*one))
+    return sorted(shared_objects(db))
 
 
 @settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from octodb.errors import Error
-from octodb.storage.schema_rules import is_shared_object
+from octodb.storage.schema_rules import shared_objects
 from octodb.storage.shapes import Shapes
 from tests.properties.offline_world import Device, Primary
 from tests.properties.test_capture import (
@@ -72,8 +72,7 @@ def play(primary, devices, steps):
 
 
 def shared_schema(node):
-    objects = node.db.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema").fetchall()
-    return sorted(one for one in objects if is_shared_object(*one))
+    return sorted(shared_objects(node.db))
 
 
 def assert_equal(primary, device):

@@ -6,7 +6,7 @@ import pytest
 from octodb.errors import NotSupportedError, OperationalError
 from octodb.model.identities import Role
 from octodb.sql.ddl import parse_ddl
-from octodb.storage.schema_rules import check_replicable, is_shared_object, lossy_tables, plan_schema_change
+from octodb.storage.schema_rules import check_replicable, lossy_tables, plan_schema_change, shared_objects
 from octodb.storage.shapes import Shapes
 
 SCHEMA = """
@@ -170,8 +170,7 @@ def test_after_which_changes_older_transactions_do_not_fit(sql, tables):
 
 
 def test_the_objects_that_a_download_brings(db):
-    found = db.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema").fetchall()
-    assert {row[1] for row in found if is_shared_object(*row)} == {"t", "plain"}
+    assert {one.name for one in shared_objects(db)} == {"t", "plain"}
 
 
 def test_a_device_may_rename_a_column_of_its_own_table(db):

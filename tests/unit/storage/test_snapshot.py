@@ -5,7 +5,7 @@ import pytest
 from octodb.model.identities import Role
 from octodb.model.snapshots import SnapshotHeader, SnapshotRows, SnapshotTail
 from octodb.storage.database import engine_connection
-from octodb.storage.schema_rules import is_shared_object
+from octodb.storage.schema_rules import shared_objects
 from octodb.storage.snapshot import SnapshotReader
 from tests.properties.offline_world import Primary
 
@@ -29,8 +29,7 @@ INSERT INTO words VALUES ('stays');
 
 
 def shared_schema(node):
-    objects = node.rows("SELECT type, name, tbl_name, sql FROM sqlite_schema")
-    return [one for one in objects if is_shared_object(*one)]
+    return sorted(shared_objects(node.db))
 
 
 @pytest.fixture
