@@ -221,7 +221,6 @@ def test_the_shell_works_beside_a_process_that_serves(place):
     place.stop(primary)
 
 
-@pytest.mark.xfail(strict=True, reason="opening without bind= replaces the remembered URI (storage/database.py)")
 def test_a_shell_beside_the_server_leaves_the_address_remembered(place):
     place.stop(place.serve())
     primary = place.serve()  # at the port it had, which the URI names now
@@ -231,6 +230,14 @@ def test_a_shell_beside_the_server_leaves_the_address_remembered(place):
     line = again.stdout.readline()
     assert line.strip().endswith(f"listening on {place.address}"), line + again.stderr.read()
     place.stop(again)
+
+
+def test_a_file_that_was_moved_is_the_node_where_it_is_now(place):
+    place.stop(place.serve())
+    (place.folder / "primary.db").rename(place.folder / "moved.db")
+    assert place.ok("status", "moved.db").startswith("moved.db   node 1")
+    assert place.ok("shell", "moved.db", "-c", "SELECT text FROM news") == "welcome\n"
+    assert not (place.folder / "primary.db").exists()
 
 
 def test_a_primary_without_an_address_is_not_served(place):
