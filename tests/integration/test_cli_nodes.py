@@ -163,6 +163,31 @@ def test_an_authorizer_of_ones_own(place):
     assert place.run("login", place.uri("laptop"), "--data", '{"pin": 2}')[0] == 4
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--init", "nosuch.sql"), "cannot read nosuch.sql"),
+        (("--authorizer", "nosuch:rules"), "No module named 'nosuch'"),
+        (("--authorizer", "broken:rules"), "ValueError: boom"),
+        (("--authorizer", "json:__name__"), "is no authorizer"),
+        (("--authorizer", "json"), "is not MODULE:OBJECT"),
+    ],
+)
+def test_what_serve_cannot_read_leaves_no_database_behind(place, options, told):
+    (place.folder / "broken.py").write_text("raise ValueError('boom')\n")
+    code, out, err = place.run("serve", "new.db", "--bind", place.address, *options)
+    assert (code, out) == (2, "")
+    assert told in err
+    assert len(err.splitlines()) == 3 or options[1] == "json"
+    assert not list(place.folder.glob("new.db*"))
+
+
+def test_accounts_are_never_silently_left_out(place):
+    code, out, err = place.run("serve", f"file:new.db?node=primary&auth=none&bind={place.address}", "--accounts")
+    assert (code, out) == (2, "")
+    assert "auth=none" in err
+
+
 def test_a_port_in_use_is_exit_5(place):
     place.serve()
     code, _, err = place.run("serve", "other.db", "--bind", place.address)
