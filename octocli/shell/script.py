@@ -23,7 +23,10 @@ def run_scripts(session: ShellSession, commands: Sequence[str], file: str | None
         if file is not None:
             _run_file(session, file)
     except LeaveShell:
-        return
+        pass
+    finally:
+        if session.conn.in_transaction:
+            session.terminal.complain("warning: a transaction was left open; it is rolled back (no COMMIT came)")
 
 
 def run_file(session: ShellSession, name: str) -> None:

@@ -273,6 +273,17 @@ def test_a_primary_without_an_address_is_not_served(place):
     assert not (place.folder / "new.db").exists()
 
 
+def test_watching_ends_when_the_reader_leaves_although_nothing_changes(place):
+    place.stop(place.serve())
+    watch = place.start("status", "primary.db", "--watch", "--json")
+    assert json.loads(watch.stdout.readline())["state"] == "offline"
+    watch.stdout.close()
+    watch.stdin.close()
+    assert watch.wait(DEADLINE_S) == 141
+    assert watch.stderr.read() == ""
+    watch.stdout, watch.stdin = None, None  # for communicate() at the end
+
+
 def test_usage_is_exit_2(place):
     place.stop(place.serve())
     wrong = [
