@@ -158,6 +158,16 @@ class Primary:
         for method, arguments in present.items():
             self.conn.register_function(method, arguments, getattr(found, method))
 
+    def warn_of_no_authorizer(self) -> None:
+        """Say so where devices are asked who they are and nothing will answer them: the file remembers only auth=."""
+        mode = (self.conn.sync_status.get("auth") or {}).get("mode")
+        if mode in {"user", "node"}:
+            answers = "--accounts or --authorizer" if mode == "user" else "--authorizer"
+            self._terminal.complain(
+                f"warning: {self._target.name} has auth={mode}, and nothing here answers new devices: "
+                f"serve it with {answers}, or authorize each with PRAGMA authorize_{mode}"
+            )
+
     def announce(self) -> None:
         """One line for each address on stdout, for programs; how to connect a device on stderr."""
         addresses = list(self.conn.sync_status.get("bind") or [])

@@ -60,6 +60,8 @@ def command(
             primary.use_accounts(sign_up=not no_sign_up)
         if rules is not None:
             primary.use_authorizer(rules)
+        if not accounts and rules is None:
+            primary.warn_of_no_authorizer()
         primary.announce()
         stop.wait()
     terminal.say("stopped")

@@ -188,6 +188,13 @@ def test_accounts_are_never_silently_left_out(place):
     assert "auth=none" in err
 
 
+def test_a_primary_served_again_without_its_accounts_says_so(place):
+    place.stop(place.serve("--accounts"))
+    primary = place.serve()
+    place.stop(primary)
+    assert "warning: primary.db has auth=user" in primary.stderr.read()
+
+
 def test_a_port_in_use_is_exit_5(place):
     place.serve()
     code, _, err = place.run("serve", "other.db", "--bind", place.address)
