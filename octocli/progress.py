@@ -76,7 +76,7 @@ def wait_ready(feed: StatusFeed, terminal: Terminal, *, patience_s: float | None
         raise Failure(
             "the database is not ready yet",
             why=error_text(now) or f"the download did not move for {patience_s:g} s",
-            fix="run the command again: the download goes on where it stopped",
+            fix="run the command again: the download starts anew",
             code=Exit.NETWORK,
         )
 
