@@ -89,5 +89,5 @@ def _wait(feed: StatusFeed, terminal: Terminal, wait: Wait, patience_s: float | 
         if wait == "synced":
             wait_synced(feed, terminal, patience_s=patience_s)
     except KeyboardInterrupt:
-        terminal.complain("stopped waiting; the login stays valid, and the download goes on next time")
+        terminal.complain("stopped waiting; the login stays valid, an unfinished download starts anew next time")
         raise

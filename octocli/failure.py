@@ -56,6 +56,11 @@ CODES: Final = {
 # SQLite's result codes (https://sqlite.org/rescode.html) that mean "this file, not this statement".
 FILE_ERRORS: Final = frozenset({"SQLITE_CANTOPEN", "SQLITE_NOTADB", "SQLITE_CORRUPT", "SQLITE_PERM"})
 
+# In the words of the command line: the library's hints name its functions.
+OWN_FIXES: Final = {
+    "NotReadyError": "octodb connect signs in and waits for it; in the shell .login or .signup, then .sync",
+}
+
 FIXES: Final = {
     "SQLITE_CANTOPEN": "check that the folder exists and that you may write to it",
     "SQLITE_NOTADB": "name another file: this one is no SQLite database, or it is encrypted",
@@ -83,7 +88,8 @@ def failure_of(error: Exception, *, opening: bool = False) -> Failure:
     what = str(error) or type(error).__name__
     if isinstance(error, OSError) and error.strerror:
         what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return Failure(what, why=_cause(error), fix=_fix(error, sqlite_name), code=code)
+    own_fix = next((OWN_FIXES[name] for name in names if name in OWN_FIXES), "")
+    return Failure(what, why=_cause(error), fix=own_fix or _fix(error, sqlite_name), code=code)
 
 
 def _primary_name(error: Exception) -> str:

@@ -159,6 +159,8 @@ def _ruled(columns: list[str], batches: Batches, style: Style, box: tuple[str, .
     numeric = [all(isinstance(row[i], int | float | None) for row in sample) for i in range(len(names))]
     top, middle, bottom, flat, wall = box
     ellipsis = "…" if style.unicode else "..."
+    # A number that outgrows its column after the sample takes what is left of the screen: cut, it would be another.
+    spare = max(0, (style.width or 0) - sum(widths) - 3 * len(widths) - 1) // max(1, sum(numeric))
 
     def rule(ends: str) -> str:
         return ends[0] + ends[1].join(flat * (width + 2) for width in widths) + ends[2] + "\n"
@@ -166,7 +168,7 @@ def _ruled(columns: list[str], batches: Batches, style: Style, box: tuple[str, .
     def line(texts: Sequence[str], right: Sequence[bool]) -> str:
         parts = []
         for text, width, to_right in zip(texts, widths, right, strict=True):
-            shown = text if style.width is None else clip(text, width, ellipsis)
+            shown = text if style.width is None else clip(text, width + (spare if to_right else 0), ellipsis)
             pad = " " * max(0, width - cell_width(shown))
             parts.append(pad + shown if to_right else shown + pad)
         return f"{wall} " + f" {wall} ".join(parts) + f" {wall}\n"

@@ -5,6 +5,8 @@ Imports click only; a command's module is imported when it is named, the library
 
 from __future__ import annotations
 
+import contextlib
+import difflib
 import importlib
 import os
 import signal
@@ -44,6 +46,18 @@ class CommandTable(click.Group):
         command: click.Command = importlib.import_module(f"octocli.commands.{cmd_name}").command
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in COMMANDS:
+            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            raise Failure(
+                f"there is no command {args[0]}",
+                fix=f"did you mean octodb {near[0]}?" if near else "octodb --help lists them",
+                code=Exit.USAGE,
+            )
+        return super().resolve_command(ctx, args)
+
 
 def _version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
     if wanted:
@@ -53,7 +67,12 @@ def _version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
         ctx.exit()
 
 
-@click.command(cls=CommandTable, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(
+    cls=CommandTable,
+    invoke_without_command=True,
+    subcommand_metavar="COMMAND [ARGS]...",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.option("--quiet", "-q", is_flag=True, help="Print errors only.")
 @click.option("--no-color", is_flag=True, help="No colours (as NO_COLOR=1).")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
@@ -73,6 +92,9 @@ def cli(ctx: click.Context, quiet: bool, no_color: bool, debug: bool) -> None:
     """
     ctx.obj = detect(no_color=no_color, quiet=quiet)
     ctx.meta["octocli.debug"] = debug
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help(), err=True)
+        ctx.exit(Exit.USAGE)
 
 
 def run(arguments: list[str]) -> int:
@@ -82,7 +104,10 @@ def run(arguments: list[str]) -> int:
         result: Any = cli.main(arguments, prog_name="octodb", standalone_mode=False)
         sys.stdout.flush()
         return int(result) if isinstance(result, int) else Exit.OK
-    except (KeyboardInterrupt, click.Abort):
+    except click.Abort:
+        _end_line()  # Ctrl-C or Ctrl-D at a question, which ended without a line's end
+        return Exit.INTERRUPTED
+    except KeyboardInterrupt:
         return Exit.INTERRUPTED
     except (BrokenPipeError, ReaderGone):
         _forget_stdout()
@@ -99,6 +124,7 @@ def run(arguments: list[str]) -> int:
 
 def main() -> NoReturn:
     """The console script."""
+    _replace_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         # Data that the terminal's encoding lacks is escaped rather than ending the command.
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # real streams here
@@ -128,9 +154,29 @@ def _usage_failure(error: click.ClickException) -> Failure:
 def _report(failure: Failure) -> int:
     text = "\n".join(failure.lines())
     terminal: Terminal = detect(stdout=sys.stderr)
-    sys.stderr.write((text if terminal.unicode else to_ascii(text)) + "\n")
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):  # nobody reads it any more, or the disk is full: the exit code still tells
+        sys.stderr.write((text if terminal.unicode else to_ascii(text)) + "\n")
+        sys.stderr.flush()
     return failure.code
+
+
+def _end_line() -> None:
+    if detect().can_ask:
+        sys.stderr.write("\n")
+
+
+def _replace_closed_streams() -> None:
+    """Standard streams that were closed by who started us (``>&-``) are as /dev/null: Python has None there.
+
+    Their descriptors are taken too, lest a database be opened as descriptor 1 and printed into.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+            setattr(sys, name, open(number, "r" if number == 0 else "w", encoding="utf-8", closefd=False))  # noqa: SIM115
 
 
 def _forget_stdout() -> None:

@@ -22,7 +22,7 @@ from octocli.terminal import Terminal
 if TYPE_CHECKING:
     import octodb
 
-__all__ = ["Primary", "beside_server", "device_uri", "primary_target"]
+__all__ = ["Primary", "beside_server", "device_uri", "load_authorizer", "primary_target", "read_first_sql"]
 
 # The callbacks an authorizer object may have, and their number of arguments (contract.md §4).
 CALLBACKS: Final = {"user_signup": 2, "user_login": 2, "new_node": 1}
@@ -49,8 +49,23 @@ def primary_target(uri: str | None, *, bind: str | None = None, imply_user: bool
         )
     if not target.bind:
         raise _no_address(target)
-    if imply_user and "auth=" not in target.uri:
-        target = read_target(with_parameters(target.uri, auth="user"))
+    return _with_accounts(target) if imply_user else target
+
+
+def _with_accounts(target: Target) -> Target:
+    """The target with auth=user. Raises Failure (exit 2) where its URI says otherwise: nobody would be asked."""
+    import octodb
+
+    auth = octodb.parse_node_uri(target.uri).auth
+    if auth is None:
+        return read_target(with_parameters(target.uri, auth="user"))
+    if str(auth) != "user":
+        raise Failure(
+            f"the URI says auth={auth}, but --accounts and --authorizer need auth=user",
+            why=f"with auth={auth} nobody is asked who they are",
+            fix="leave auth= out of the URI",
+            code=Exit.USAGE,
+        )
     return target
 
 
@@ -112,16 +127,11 @@ class Primary:
         assert self._conn is not None, "open() comes first"
         return self._conn
 
-    def initialise(self, file: str) -> None:
-        """Run the SQL of ``file`` if the database has no tables yet, all of it or nothing.
+    def initialise(self, file: str, text: str) -> None:
+        """Run ``text``, the SQL of ``file``, if the database has no tables yet, all of it or nothing.
 
-        Raises Failure (exit 1 with file:line for an error in the SQL, exit 2 for the file).
+        Raises Failure (exit 1 with file:line) for an error in the SQL.
         """
-        try:
-            with open(file, encoding="utf-8") as stream:
-                text = stream.read()
-        except (OSError, UnicodeDecodeError) as error:
-            raise Failure(f"cannot read {file}", why=str(error), code=Exit.USAGE) from None
         if not self._is_new():
             self._terminal.say(f"{self._target.name} has tables already: {file} was not run")
             return
@@ -139,22 +149,24 @@ class Primary:
 
         self._accounts = octodb.Accounts(self.conn, sign_up=sign_up)
 
-    def use_authorizer(self, name: str) -> None:
-        """Register ``module:object``. Raises Failure (exit 2) where there is no such object."""
-        found = _import_object(name)
-        present = {method: n for method, n in CALLBACKS.items() if callable(getattr(found, method, None))}
-        if isinstance(found, type) or (callable(found) and not present):
+    def use_authorizer(self, found: Any) -> None:
+        """Register what ``load_authorizer`` gave."""
+        present = _callbacks(found)
+        if isinstance(found, type) or not present:
             self._accounts = found(self.conn)
             return
-        if not present:
-            raise Failure(
-                f"{name} is no authorizer",
-                why=f"it has none of {', '.join(CALLBACKS)}",
-                fix="define user_signup(data, node_info) and user_login(data, node_info)",
-                code=Exit.USAGE,
-            )
         for method, arguments in present.items():
             self.conn.register_function(method, arguments, getattr(found, method))
+
+    def warn_of_no_authorizer(self) -> None:
+        """Say so where devices are asked who they are and nothing will answer them: the file remembers only auth=."""
+        mode = (self.conn.sync_status.get("auth") or {}).get("mode")
+        if mode in {"user", "node"}:
+            answers = "--accounts or --authorizer" if mode == "user" else "--authorizer"
+            self._terminal.complain(
+                f"warning: {self._target.name} has auth={mode}, and nothing here answers new devices: "
+                f"serve it with {answers}, or authorize each with PRAGMA authorize_{mode}"
+            )
 
     def announce(self) -> None:
         """One line for each address on stdout, for programs; how to connect a device on stderr."""
@@ -200,20 +212,49 @@ def _reachable(url: str) -> str:
     return f"{scheme}://{socket.gethostname() if host in ANY_HOST else host}:{port}"
 
 
+def read_first_sql(file: str) -> str:
+    """The text of ``--init``. Raises Failure (exit 2) for a file that cannot be read, before any database is made."""
+    try:
+        with open(file, encoding="utf-8-sig") as stream:
+            return stream.read()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        fix = "name a file of SQL statements"
+        raise Failure(f"cannot read {file}", why=reason, fix=fix, code=Exit.USAGE) from None
+
+
+def load_authorizer(name: str) -> Any:
+    """The object ``module:object`` of ``--authorizer``. Raises Failure (exit 2) where it is none."""
+    found = _import_object(name)
+    if not callable(found) and not _callbacks(found):
+        raise Failure(
+            f"{name} is no authorizer",
+            why=f"it has none of {', '.join(CALLBACKS)}",
+            fix="define user_signup(data, node_info) and user_login(data, node_info)",
+            code=Exit.USAGE,
+        )
+    return found
+
+
+def _callbacks(found: Any) -> dict[str, int]:
+    return {method: n for method, n in CALLBACKS.items() if callable(getattr(found, method, None))}
+
+
 def _import_object(name: str) -> Any:
     module_name, colon, attribute = name.partition(":")
     if not colon or not module_name or not attribute:
-        raise Failure(f"--authorizer {name}: not MODULE:OBJECT", fix="myapp.auth:rules", code=Exit.USAGE)
+        fix = "name a module and an object in it: --authorizer myapp.auth:rules"
+        raise Failure(f"--authorizer {name} is not MODULE:OBJECT", fix=fix, code=Exit.USAGE)
     sys.path.insert(0, os.getcwd())  # as `python -m` does: the app's module lies beside the database
     try:
         found: Any = importlib.import_module(module_name)
         for part in attribute.split("."):
             found = getattr(found, part)
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # the module is somebody's code: it may raise anything
         raise Failure(
             f"cannot load --authorizer {name}",
-            why=str(error),
-            fix="run it where the module can be imported",
+            why=f"{type(error).__name__}: {error}",
+            fix="run it where the module can be imported; --debug shows where it failed",
             code=Exit.USAGE,
         ) from error
     return found

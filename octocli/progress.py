@@ -13,7 +13,7 @@ from octocli.failure import Exit, Failure
 from octocli.feed import Status, StatusFeed, error_text
 from octocli.terminal import Terminal
 
-__all__ = ["WaitDisplay", "unreachable", "wait_ready", "wait_synced"]
+__all__ = ["WaitDisplay", "in_sync", "sign_in_needed", "unreachable", "wait_ready", "wait_synced"]
 
 
 class WaitDisplay(AbstractContextManager["WaitDisplay"]):
@@ -76,15 +76,22 @@ def wait_ready(feed: StatusFeed, terminal: Terminal, *, patience_s: float | None
         raise Failure(
             "the database is not ready yet",
             why=error_text(now) or f"the download did not move for {patience_s:g} s",
-            fix="run the command again: the download goes on where it stopped",
+            fix="run the command again: the download starts anew",
             code=Exit.NETWORK,
         )
 
 
 def wait_synced(feed: StatusFeed, terminal: Terminal, *, patience_s: float | None) -> None:
-    """Wait until everything is sent and received. Raises Failure (exit 5) when nothing moves."""
+    """Wait until everything is sent and received. Raises Failure: exit 4 not signed in, exit 5 nothing moves."""
     with WaitDisplay(terminal) as display:
-        status = feed.wait(in_sync, patience_s=patience_s, seen=display.show)
+        status = feed.wait(lambda look: in_sync(look) or sign_in_needed(look), patience_s=patience_s, seen=display.show)
+    if status is not None and sign_in_needed(status):
+        raise Failure(
+            "this device is not signed in",
+            why="a primary gives nothing to a device it does not know",
+            fix="octodb login, or octodb signup (.login and .signup in the shell)",
+            code=Exit.AUTHORIZATION,
+        )
     if status is None:
         now = feed.now()
         raise Failure(
@@ -93,6 +100,12 @@ def wait_synced(feed: StatusFeed, terminal: Terminal, *, patience_s: float | Non
             fix="what was written is safe in this file and is sent when a primary can be reached",
             code=Exit.NETWORK,
         )
+
+
+def sign_in_needed(status: Status) -> bool:
+    """Whether a primary waits for somebody to sign in: nothing will change until then."""
+    auth = status.get("auth") or {}
+    return bool(auth.get("required")) and not auth.get("pending") and not status.get("node_id")
 
 
 def in_sync(status: Status) -> bool:

@@ -162,11 +162,13 @@ def _send(
 
     def seen(status: Status) -> None:
         nonlocal said
+        display.show(status)
         if (status.get("auth") or {}).get("pending") and not said:
             said = True
             terminal.say("waiting for the answer…")
 
-    status = feed.wait(lambda status: _verdict(status) is not None, patience_s=patience_s, seen=seen)
+    with WaitDisplay(terminal) as display:
+        status = feed.wait(lambda status: _verdict(status) is not None, patience_s=patience_s, seen=seen)
     if status is None:
         now = feed.now()
         if now.get("connected"):

@@ -51,8 +51,8 @@ class Splitter:
 
     def __init__(self, complete: Callable[[str], bool]) -> None:
         self._complete = complete
-        self._buffer = ""
-        self._scanned = 0
+        # In parts: adding each line to one long text would copy a statement of many lines once for each of them.
+        self._parts: list[str] = []
         self._open = ""
         self._line = 1
         self._parentheses = 0
@@ -60,7 +60,7 @@ class Splitter:
     @property
     def pending(self) -> str:
         """The text of the statement begun, without a piece for it yet."""
-        return self._buffer
+        return "".join(self._parts)
 
     @property
     def open_delimiter(self) -> str:
@@ -70,57 +70,60 @@ class Splitter:
     def feed(self, text: str) -> Iterator[Piece]:
         """Take more text, ending at the end of a line or of the input."""
         for line in LINES.findall(text):
-            if is_dot_command(line) and not is_blank(self._buffer):
-                pass  # a line of a statement that merely starts with a dot (.5)
-            elif is_dot_command(line) and not self._open:
-                line_number = self._line + self._buffer.count("\n")
-                self._drop(len(self._buffer))
-                self._line = line_number + 1
-                yield Piece(line.strip(), line_number, is_command=True)
-                continue
-            self._buffer += line
-            yield from self._scan()
+            # a line within a statement may merely start with a dot (.5)
+            if is_dot_command(line) and not self._open and is_blank(self.pending):
+                self._taken()
+                yield Piece(line.strip(), self._line, is_command=True)
+                self._line += 1
+            else:
+                yield from self._scan(line)
 
     def finish(self) -> Iterator[Piece]:
         """The input has ended: what is left is a statement without its semicolon, or nothing."""
-        if not is_blank(self._buffer):
-            yield self._piece(len(self._buffer))
+        if not is_blank(self.pending):
+            yield self._piece()
 
-    def _scan(self) -> Iterator[Piece]:
-        while True:
-            if self._open:
-                closer = CLOSERS[self._open]
-                end = self._buffer.find(closer, self._scanned)
-                if end < 0:
-                    self._scanned = len(self._buffer)
-                    return
-                self._scanned = end + len(closer)
-                self._open = ""
-            match = OPENERS.search(self._buffer, self._scanned)
+    def _scan(self, line: str) -> Iterator[Piece]:
+        start = position = 0
+        while (position := self._skip_quoted(line, position)) >= 0:
+            match = OPENERS.search(line, position)
             if match is None:
-                self._scanned = len(self._buffer)
-                return
-            self._scanned = match.end()
+                break
+            position = match.end()
             if match[0] in CLOSERS:
                 self._open = match[0]
             elif match[0] in "()":
                 self._parentheses += 1 if match[0] == "(" else -1
-            elif match[0] == ";" and self._complete(self._buffer[: match.end()]):
-                piece = self._piece(match.end())
+            elif match[0] == ";" and self._complete(self.pending + line[start:position]):
+                self._parts.append(line[start:position])
+                start = position
+                piece = self._piece()
                 if piece.text.strip(" \t\r\n;"):
                     yield piece
+        if start < len(line):
+            self._parts.append(line[start:])
 
-    def _piece(self, end: int) -> Piece:
-        text = self._buffer[:end]
+    def _skip_quoted(self, line: str, position: int) -> int:
+        """Where what is open at ``position`` has ended; -1 when the line ends first."""
+        if not self._open:
+            return position
+        closer = CLOSERS[self._open]
+        end = line.find(closer, position)
+        if end < 0:
+            return -1
+        self._open = ""
+        return end + len(closer)
+
+    def _piece(self) -> Piece:
+        text = self.pending
         blank = _blank_start(text)
         line = self._line + text.count("\n", 0, blank)
-        self._drop(end)
+        self._taken()
         return Piece(text[blank:].strip(), line)
 
-    def _drop(self, end: int) -> None:
-        self._line += self._buffer.count("\n", 0, end)
-        self._buffer = self._buffer[end:]
-        self._scanned = 0
+    def _taken(self) -> None:
+        self._line += sum(part.count("\n") for part in self._parts)
+        self._parts.clear()
         self._open = ""
         self._parentheses = 0
 

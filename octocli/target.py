@@ -6,6 +6,7 @@ Owns URI texts and the file that remembers the last one. It opens no database an
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,10 @@ __all__ = [
 ]
 
 SECRET_PARAMETERS: Final = frozenset({"key", "hexkey"})
+# https://sqlite.org/uri.html, and "modeof" of https://sqlite.org/c3ref/open.html
+SQLITE_PARAMETERS: Final = frozenset({"mode", "cache", "vfs", "psow", "nolock", "immutable", "modeof"})
+SQLITE_START: Final = b"SQLite format 3\0"
+OUR_QUERY: Final = re.compile(r"\?(node|connect|bind)=")
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,13 @@ def choose_target(
     Raises Failure (exit 2) where nothing names a database, ConfigError for a URI that is wrong.
     """
     environ = os.environ if environ is None else environ
+    if argument is not None and not argument.strip():
+        raise Failure(
+            "the URI is empty",
+            why="most likely a variable that is not set",
+            fix="name a database, or leave the URI out to use OCTODB_URI or the one last connected",
+            code=Exit.USAGE,
+        )
     text = argument or environ.get("OCTODB_URI") or _last_uri(folder)
     if not text:
         raise Failure(
@@ -77,12 +89,7 @@ def choose_target(
         )
     target = read_target(text, role=role)
     if target.role is None and not plain:
-        raise Failure(
-            f"{target.path} is not a node",
-            why="it was never connected, and no URI says where its primary is",
-            fix=f"give its URI: '{path_uri(target.path)}?node=secondary&connect=tcp://HOST:PORT'",
-            code=Exit.USAGE,
-        )
+        raise _no_node(target.path)
     return target
 
 
@@ -113,10 +120,12 @@ def read_target(text: str, *, role: str | None = None) -> Target:
     """Parse a URI or a path. A path of a database that was a node before gets its remembered URI."""
     import octodb
 
+    _check_text(text)
     if text.startswith("file:"):
         names = _parameter_names(text)
-        if role is not None and "node" not in names and names & {"connect", "bind"}:
-            text = with_parameters(text, node=role)
+        # A parameter that SQLite has not is ours or misspelt: as a node's URI it is understood or its error is told.
+        if names - SQLITE_PARAMETERS and "node" not in names and (role is not None or not names & {"connect", "bind"}):
+            text = with_parameters(text, node=role or "secondary")
         parsed = octodb.parse_node_uri(text)
         if parsed.role is None:
             text = _remembered(parsed.path) or text
@@ -162,6 +171,49 @@ def remember_target(target: Target, *, folder: Path | None = None) -> None:
     with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
         stream.write(_absolute_without_secrets(target) + "\n")
     os.replace(partial, file)
+
+
+def _check_text(text: str) -> None:
+    """Raises Failure (exit 2) for a text that names no file, or is a URI but for its beginning."""
+    if "\0" in unquote(text):
+        raise Failure("the name of the database holds a NUL character", fix="take it out", code=Exit.USAGE)
+    if text.partition("?")[0] in {"file:", "file://", "file:///"}:
+        raise Failure(f"{text} names no file", fix="name one: file:app.db?node=…", code=Exit.USAGE)
+    if OUR_QUERY.search(text) and not text.startswith("file:") and not os.path.exists(text):
+        raise Failure(
+            f"{text.partition('?')[0]}?… is not a URI",
+            why="a URI starts with file:",
+            fix=f"put file: in front of it: 'file:{text}'",
+            code=Exit.USAGE,
+        )
+
+
+def _no_node(path: str) -> Failure:
+    """Why ``path`` cannot be used as a node without its URI: exit 3 for what can never be one, else 2."""
+    fix = f"give its URI: '{path_uri(path)}?node=secondary&connect=tcp://HOST:PORT'"
+    if os.path.isdir(path):
+        return Failure(f"cannot open {path}", why="that is a folder", fix="name a file in it", code=Exit.CANNOT_OPEN)
+    if not os.path.exists(path):
+        return Failure(f"there is no database {path}", why="no URI says where to get it from", fix=fix, code=Exit.USAGE)
+    if not _is_sqlite(path):
+        return Failure(
+            f"cannot open {path}",
+            why="it is not a SQLite database, or it is encrypted",
+            fix="name another file; a new one is made where there is none",
+            code=Exit.CANNOT_OPEN,
+        )
+    why = "it was never connected, and no URI says where its primary is"
+    return Failure(f"{path} is not a node", why=why, fix=fix, code=Exit.USAGE)
+
+
+def _is_sqlite(path: str) -> bool:
+    """Whether the file starts as every SQLite file does (https://sqlite.org/fileformat.html), or is still empty."""
+    try:
+        with open(path, "rb") as stream:
+            start = stream.read(len(SQLITE_START))
+    except OSError:
+        return True  # it may well be one: whoever opens it tells what is in the way
+    return start in {b"", SQLITE_START}
 
 
 def _last_uri(folder: Path | None) -> str:

@@ -37,7 +37,7 @@ def command(
     user_signup(data, node_info), user_login(data, node_info) or new_node(node_info), or is a callable
     that takes the connection and registers its own.
     """
-    from octocli.primary import Primary, primary_target
+    from octocli.primary import Primary, load_authorizer, primary_target, read_first_sql
     from octocli.stop import StopRequest
 
     terminal = terminal_of(ctx)
@@ -46,17 +46,22 @@ def command(
     if no_sign_up and not accounts:
         raise click.UsageError("--no-sign-up belongs to --accounts", ctx)
     target = primary_target(uri, bind=bind, imply_user=accounts or bool(authorizer))
+    # Read before the database is made: a misspelt name must not leave a primary that knows no accounts.
+    first_sql = None if init is None else read_first_sql(init)
+    rules = None if authorizer is None else load_authorizer(authorizer)
     primary = Primary(target, terminal)
     with StopRequest() as stop, contextlib.closing(primary):
         if stop_at_eof:
             stop.follow_stdin()
         primary.open()
-        if init is not None:
-            primary.initialise(init)
+        if init is not None and first_sql is not None:
+            primary.initialise(init, first_sql)
         if accounts:
             primary.use_accounts(sign_up=not no_sign_up)
-        if authorizer:
-            primary.use_authorizer(authorizer)
+        if rules is not None:
+            primary.use_authorizer(rules)
+        if not accounts and rules is None:
+            primary.warn_of_no_authorizer()
         primary.announce()
         stop.wait()
     terminal.say("stopped")

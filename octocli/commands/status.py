@@ -95,16 +95,15 @@ def _await(target: Target, terminal: Terminal, until: str, timeout_s: float | No
     from octocli.database import open_database
     from octocli.failure import Exit, Failure
     from octocli.feed import StatusFeed, error_text
-    from octocli.progress import in_sync
+    from octocli.progress import in_sync, sign_in_needed
     from octocli.status_text import state_text
 
     deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
 
     def done(status: Status) -> bool:
-        auth = status.get("auth") or {}
         if until == "queue-empty":
             return not (status.get("transactions") or {}).get("pending")
-        if auth.get("required") and not auth.get("pending") and not status.get("node_id"):
+        if sign_in_needed(status):
             raise Failure(
                 f"never {until}: this device is not signed in",
                 fix="octodb login, or octodb signup",

@@ -105,8 +105,9 @@ def _differences(before: Status | None, after: Status) -> Iterator[str]:
     rejected = _rejected(after) - _rejected(before)
     if rejected > 0:
         yield f"{rejected} rejected: .rejected in the shell says why"
-    if after.get("nodes") is not None and before.get("nodes") != after.get("nodes"):
-        yield f"{after['nodes']} connected (was {before.get('nodes') or 0})"
+    nodes, nodes_before = after.get("nodes"), before.get("nodes") or 0
+    if nodes is not None and nodes != nodes_before:
+        yield f"{nodes} connected (was {nodes_before})"
 
 
 def _rejected(status: dict[str, Any]) -> int:

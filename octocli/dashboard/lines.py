@@ -39,7 +39,24 @@ def watch_lines(
             count = None if count is None else count - 1
             if count == 0:
                 return
-        time.sleep(interval_s)
+        _pause(stream, interval_s)
+
+
+def _pause(stream: TextIO, seconds: float) -> None:
+    """Wait. Raises BrokenPipeError when the reader of ``stream`` has left: there may be no change for hours."""
+    import select
+
+    try:
+        descriptor = stream.fileno()
+    except (OSError, ValueError):  # a stream of a test
+        time.sleep(seconds)
+        return
+    poll = select.poll()
+    poll.register(descriptor, 0)  # asks for errors alone
+    for _descriptor, event in poll.poll(seconds * 1000):
+        if event & select.POLLERR:
+            raise BrokenPipeError
+        time.sleep(seconds)  # POLLHUP of a terminal that went: writing to it tells
 
 
 def json_line(status: Status) -> str:

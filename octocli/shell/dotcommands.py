@@ -60,7 +60,7 @@ def _arguments(name: str, command: DotCommand, tail: str) -> list[str]:
         raise Failure(f".{name}: {error}", fix="close the quote", code=Exit.USAGE) from None
     if len(arguments) > command.args_max:
         raise Failure(
-            f".{name} takes {'no argument' if not command.args_max else f'at most {command.args_max}'}",
+            f".{name} takes {'no argument' if not command.args_max else f'at most {command.args_max} argument'}",
             fix=f".{name} {command.usage}".rstrip(),
             code=Exit.USAGE,
         )

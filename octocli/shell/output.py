@@ -50,6 +50,7 @@ class Output:
     stream: TextIO
     settings: Settings
     check: Callable[[], None]
+    _capped: bool = False
 
     def show(self, cursor: Cursor) -> None:
         """Write the rows of a cursor; statements without columns write nothing."""
@@ -60,9 +61,12 @@ class Output:
 
     def show_rows(self, columns: Sequence[str], batches: Iterator[Sequence[Any]]) -> None:
         """Write rows from anywhere (``.pending``, ``.nodes``)."""
+        self._capped = False
         for text in format_rows(self.settings.mode, columns, batches, self._style()):
             self.stream.write(text)
         self.stream.flush()
+        if self._capped:
+            self.terminal.say(f"first {SCREEN_ROWS_MAX:,} rows shown; -c into a pipe or a file writes all")
 
     def say(self, text: str) -> None:
         """A line of the shell's own, as data."""
@@ -86,8 +90,8 @@ class Output:
         while rows := cursor.fetchmany(BATCH_ROWS if left is None else min(BATCH_ROWS, left + 1)):
             self.check()
             if left is not None and len(rows) > left:
+                self._capped = True
                 yield rows[:left]
-                self.terminal.say(f"first {SCREEN_ROWS_MAX:,} rows shown; all of them with -c, or LIMIT")
                 return
             if left is not None:
                 left -= len(rows)

@@ -31,7 +31,7 @@ from octocli.shell.dotcommands import COMMANDS
 from octocli.shell.highlight import STYLE, SqlLexer
 from octocli.shell.history import SafeHistory, history_file
 from octocli.shell.prompt import continuation_text, prompt_text, toolbar_text
-from octocli.shell.session import LeaveShell, ShellSession
+from octocli.shell.session import LeaveShell, ShellSession, is_complete
 from octocli.shell.worker import Interrupted
 from octocli.sqltext import is_blank, is_dot_command
 from octocli.target import state_folder
@@ -44,6 +44,8 @@ __all__ = ["Loop", "run_loop"]
 REFRESH_S: Final = 0.5
 LOOK_S: Final = 0.2
 ANSWER_S: Final = 1.0
+MENU_ROWS: Final = 8
+FRAME_ROWS: Final = 4  # the toolbar and a few lines of a statement
 
 
 def run_loop(session: ShellSession) -> None:
@@ -60,7 +62,6 @@ class Loop:
         import octodb
 
         self._session = session
-        self._complete: Callable[[str], bool] = octodb.complete_statement
         self._looked: tuple[float, Status] | None = None
         self._stop_asked = False
         self._completer = SqlCompleter(octodb.keywords, COMMANDS)
@@ -81,6 +82,7 @@ class Loop:
             refresh_interval=REFRESH_S if session.feed is not None else 0,
             enable_open_in_editor=False,
         )
+        self._prompt.app.before_render += lambda app: self._leave_room(app.output.get_size().rows)
         if session.feed is not None:
             session.conn.on("status", self._redraw)
             session.conn.on("rejected", self._tell_rejected)
@@ -116,11 +118,15 @@ class Loop:
             return self._may_leave()
         return False
 
+    def _leave_room(self, rows: int) -> None:
+        """Room for completions below the prompt, but only where the screen has it: else nothing would be drawn."""
+        self._prompt.reserve_space_for_menu = max(0, min(MENU_ROWS, rows - FRAME_ROWS))
+
     def submits(self, text: str) -> bool:
         """Whether Enter runs ``text`` rather than starting a new line in it."""
         if is_blank(text) or (is_dot_command(text) and "\n" not in text.strip()):
             return True
-        return self._complete(text)
+        return is_complete(text)
 
     def _run(self, text: str) -> None:
         """Run every statement of ``text``; the first error ends it."""

@@ -23,7 +23,10 @@ def run_scripts(session: ShellSession, commands: Sequence[str], file: str | None
         if file is not None:
             _run_file(session, file)
     except LeaveShell:
-        return
+        pass
+    finally:
+        if session.conn.in_transaction:
+            session.terminal.complain("warning: a transaction was left open; it is rolled back (no COMMIT came)")
 
 
 def run_file(session: ShellSession, name: str) -> None:
@@ -46,25 +49,39 @@ def _run_file(session: ShellSession, name: str) -> None:
     if name == "-":
         _run(session, sys.stdin, "stdin")
         return
+    with _opened(name) as stream:
+        _run(session, stream, name)
+
+
+def _opened(name: str) -> TextIO:
+    """Bytes that are no UTF-8 come out as surrogates, as Python reads standard input: _checked names their line."""
     try:
-        with open(name, encoding="utf-8") as stream:
-            _run_text(session, stream, name)
+        return open(name, encoding="utf-8-sig", errors="surrogateescape")
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise Failure(f"cannot read {name}", why=reason, fix="name a file of SQL statements", code=Exit.USAGE) from None
 
 
-def _run_text(session: ShellSession, stream: TextIO, name: str) -> None:
-    try:
-        _run(session, stream, name)
-    except UnicodeDecodeError as error:
-        raise Failure(f"{name} is not UTF-8 text", why=str(error.reason), fix="convert it to UTF-8") from None
-
-
 def _run(session: ShellSession, lines: Iterable[str], source: str) -> None:
     splitter = session.splitter()
-    for line in lines:
-        for piece in splitter.feed(line):
+    for number, line in enumerate(lines, 1):
+        for piece in splitter.feed(_checked(line, source, number)):
             session.run_piece(piece, source)
     for piece in splitter.finish():
         session.run_piece(piece, source)
+
+
+def _checked(line: str, source: str, number: int) -> str:
+    """The line, read as UTF-8 whatever the locale. Raises Failure for what SQLite could not be given."""
+    if not line.isascii():
+        try:
+            line = line.encode("utf-8", "surrogateescape").decode("utf-8")
+        except UnicodeError:
+            raise Failure(f"{source}:{number}: this is not UTF-8 text", fix="convert it to UTF-8") from None
+    if "\0" in line:
+        raise Failure(
+            f"{source}:{number}: there is a NUL character in the text",
+            why="SQL ends at a NUL: what is behind it would be lost",
+            fix="take it out; char(0) makes one in SQL",
+        )
+    return line

@@ -20,7 +20,17 @@ from octocli.terminal import Terminal
 if TYPE_CHECKING:
     import octodb
 
-__all__ = ["LeaveShell", "ShellSession"]
+__all__ = ["LeaveShell", "ShellSession", "is_complete"]
+
+
+def is_complete(text: str) -> bool:
+    """Whether SQLite finds a whole statement in ``text``; also for text it cannot read, which running it will tell."""
+    import octodb
+
+    try:
+        return octodb.complete_statement(text)
+    except ValueError:  # a NUL, or half of a surrogate pair
+        return True
 
 
 class LeaveShell(Exception):  # noqa: N818 - a request, not an error
@@ -52,9 +62,7 @@ class ShellSession:
         self.worker.close()
 
     def splitter(self) -> Splitter:
-        import octodb
-
-        return Splitter(octodb.complete_statement)
+        return Splitter(is_complete)
 
     def run_piece(self, piece: Piece, source: str = "") -> None:
         """Run it. ``source`` (a script's name) puts ``source:line`` into the message of an error.

@@ -45,6 +45,7 @@ _STOP_S_MAX: Final = 15.0
 _POLL_S: Final = 0.05
 # What a primary takes before it knows who sends it (wire HANDSHAKE_BYTES_MAX), less the message around it.
 _LOGIN_BYTES_MAX: Final = 60_000
+_LOOK_BUSY_MS: Final = 2000
 
 
 class Node:
@@ -335,7 +336,10 @@ def open_node(uri: NodeUri, timeout_s: float) -> _OpenNodeStatements:
 
 
 def remembered_uri(path: str) -> str | None:
-    """The URI that the node file at ``path`` was last opened with; None when it is no node."""
+    """The URI that the node file at ``path`` was last opened with; None when it is no node.
+
+    It names this file, also when the file was moved since.
+    """
     if not os.path.isfile(path):
         return None
     try:
@@ -343,9 +347,11 @@ def remembered_uri(path: str) -> str | None:
     except apsw.Error:
         return None
     try:
-        return Meta(db).get("uri") if is_node_file(db) else None
+        db.set_busy_timeout(_LOOK_BUSY_MS)  # another process may be recovering the WAL of one that was killed
+        remembered = Meta(db).get("uri") if is_node_file(db) else None
     finally:
         db.close()
+    return None if remembered is None else str(_absolute(replace(parse_node_uri(remembered), path=path)))
 
 
 def read_status(path_or_uri: str) -> dict[str, Any]:
@@ -356,7 +362,7 @@ def read_status(path_or_uri: str) -> dict[str, Any]:
         raise ConfigError(f"there is no file {path}", hint="connect it first: octodb connect URI")
     try:
         db = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READWRITE)
-        db.set_busy_timeout(2000)
+        db.set_busy_timeout(_LOOK_BUSY_MS)
         known = is_node_file(db)
     except apsw.Error as error:
         raise OperationalError(f"cannot read {path}: {error}") from None

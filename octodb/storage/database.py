@@ -8,14 +8,14 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import apsw
 
 from octodb.errors import ConfigError, DatabaseError, OperationalError
 from octodb.model.identities import ADMIN_ID, FORMAT_NUMBER, AuthMode, NodeRecord, Role
-from octodb.model.node_uri import NodeUri
+from octodb.model.node_uri import NodeUri, parse_node_uri
 from octodb.sql.ddl import parse_ddl
 from octodb.sql.tokens import quote_name
 from octodb.storage.lookup import one_value
@@ -91,8 +91,8 @@ def open_node_file(db: apsw.Connection, uri: NodeUri, seed: Callable[[], NodeSee
     values = meta.get_all()
     meta.check_format()
     _check_role(uri, values)
-    if not uri.read_only and values.get("uri") != str(uri):
-        meta.set(uri=str(uri))
+    if not uri.read_only and (remembered := str(_to_remember(uri, values.get("uri")))) != values.get("uri"):
+        meta.set(uri=remembered)
     return values
 
 
@@ -196,6 +196,14 @@ def _make_node(db: apsw.Connection, uri: NodeUri, seed: NodeSeed) -> None:
             ready=1,
         )
         NodeTable(db).add(NodeRecord(ADMIN_ID, ADMIN_ID, Role.PRIMARY, seed.public_key), "{}", seed.now)
+
+
+def _to_remember(uri: NodeUri, remembered: str | None) -> NodeUri:
+    """The URI for the next opening by the path alone: one without addresses keeps those that were given before."""
+    if remembered is None or uri.bind or uri.connect:
+        return uri
+    before = parse_node_uri(remembered)
+    return replace(uri, bind=before.bind, connect=before.connect, auth=uri.auth or before.auth)
 
 
 def _check_role(uri: NodeUri, values: dict[str, Any]) -> None:

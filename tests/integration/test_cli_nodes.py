@@ -163,6 +163,38 @@ def test_an_authorizer_of_ones_own(place):
     assert place.run("login", place.uri("laptop"), "--data", '{"pin": 2}')[0] == 4
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--init", "nosuch.sql"), "cannot read nosuch.sql"),
+        (("--authorizer", "nosuch:rules"), "No module named 'nosuch'"),
+        (("--authorizer", "broken:rules"), "ValueError: boom"),
+        (("--authorizer", "json:__name__"), "is no authorizer"),
+        (("--authorizer", "json"), "is not MODULE:OBJECT"),
+    ],
+)
+def test_what_serve_cannot_read_leaves_no_database_behind(place, options, told):
+    (place.folder / "broken.py").write_text("raise ValueError('boom')\n")
+    code, out, err = place.run("serve", "new.db", "--bind", place.address, *options)
+    assert (code, out) == (2, "")
+    assert told in err
+    assert len(err.splitlines()) == 3 or options[1] == "json"
+    assert not list(place.folder.glob("new.db*"))
+
+
+def test_accounts_are_never_silently_left_out(place):
+    code, out, err = place.run("serve", f"file:new.db?node=primary&auth=none&bind={place.address}", "--accounts")
+    assert (code, out) == (2, "")
+    assert "auth=none" in err
+
+
+def test_a_primary_served_again_without_its_accounts_says_so(place):
+    place.stop(place.serve("--accounts"))
+    primary = place.serve()
+    place.stop(primary)
+    assert "warning: primary.db has auth=user" in primary.stderr.read()
+
+
 def test_a_port_in_use_is_exit_5(place):
     place.serve()
     code, _, err = place.run("serve", "other.db", "--bind", place.address)
@@ -221,7 +253,6 @@ def test_the_shell_works_beside_a_process_that_serves(place):
     place.stop(primary)
 
 
-@pytest.mark.xfail(strict=True, reason="opening without bind= replaces the remembered URI (storage/database.py)")
 def test_a_shell_beside_the_server_leaves_the_address_remembered(place):
     place.stop(place.serve())
     primary = place.serve()  # at the port it had, which the URI names now
@@ -233,12 +264,31 @@ def test_a_shell_beside_the_server_leaves_the_address_remembered(place):
     place.stop(again)
 
 
+def test_a_file_that_was_moved_is_the_node_where_it_is_now(place):
+    place.stop(place.serve())
+    (place.folder / "primary.db").rename(place.folder / "moved.db")
+    assert place.ok("status", "moved.db").startswith("moved.db   node 1")
+    assert place.ok("shell", "moved.db", "-c", "SELECT text FROM news") == "welcome\n"
+    assert not (place.folder / "primary.db").exists()
+
+
 def test_a_primary_without_an_address_is_not_served(place):
     for uri in ("new.db", "file:new.db?node=primary"):
         code, out, err = place.run("serve", uri)
         assert (code, out) == (2, "")
         assert err.startswith("error: no address to listen on for new.db")
     assert not (place.folder / "new.db").exists()
+
+
+def test_watching_ends_when_the_reader_leaves_although_nothing_changes(place):
+    place.stop(place.serve())
+    watch = place.start("status", "primary.db", "--watch", "--json")
+    assert json.loads(watch.stdout.readline())["state"] == "offline"
+    watch.stdout.close()
+    watch.stdin.close()
+    assert watch.wait(DEADLINE_S) == 141
+    assert watch.stderr.read() == ""
+    watch.stdout, watch.stdin = None, None  # for communicate() at the end
 
 
 def test_usage_is_exit_2(place):

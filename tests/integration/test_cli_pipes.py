@@ -69,6 +69,40 @@ def test_an_error_ends_the_script_with_exit_1_and_its_line(start):
     assert b"Traceback" not in err
 
 
+@pytest.mark.parametrize(
+    ("script", "line"),
+    [(b"SELECT 1;\nSELECT \x00 2;\n", 2), (b"SELECT 1;\nSELECT '\xff';\n", 2), (b"\x89PNG\r\n\x1a\n\x00", 1)],
+)
+def test_text_that_sqlite_cannot_be_given_is_named_by_its_line(start, tmp_path, script, line):
+    (tmp_path / "a.sql").write_bytes(script)
+    for arguments, name, given in ((("-f", "a.sql"), "a.sql", b""), ((), "stdin", script)):
+        process = start("shell", "a.db", *arguments)
+        out, err = process.communicate(given)
+        assert (process.returncode, out) == (1, b"1\n" * (line - 1))
+        assert err.decode().startswith(f"error: {name}:{line}: ")
+        assert b"codec" not in err
+
+
+def test_sql_is_utf_8_whatever_the_locale(start):
+    process = start("shell", "a.db", "-c", "SELECT hex('é€')", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0", LC_ALL="C")
+    assert process.communicate()[0] == b"C3A9E282AC\n"
+
+
+@pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1, 2)])
+def test_closed_standard_streams_are_as_dev_null(tmp_path, environment, closed):
+    # a shell closes them, as a person would write it: <&- >&- 2>&-
+    redirections = " ".join(f"{number}{'<' if number == 0 else '>'}&-" for number in closed)
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$0" -m octocli shell a.db -c "SELECT 1" {redirections}', sys.executable],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        timeout=DEADLINE_S,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"" if 1 in closed else b"1\n", b"")
+
+
 def test_a_reader_that_leaves_is_exit_141_and_silent(start):
     process = start("shell", "a.db", "-c", ENDLESS)
     assert process.stdout.readline() == b"1\n"

@@ -20,19 +20,19 @@ DEADLINE_S = 15
 class Screen:
     """A terminal with `python -m octocli …` in it."""
 
-    def __init__(self, folder, *arguments, columns=90, **environment):
+    def __init__(self, folder, *arguments, columns=90, rows=24, **environment):
         kept = {name: value for name, value in os.environ.items() if not name.startswith("OCTODB_")}
         own = {"XDG_STATE_HOME": str(folder / "state"), "TERM": "xterm-256color", "PYTHONUTF8": "1"}
         self.child = pexpect.spawn(
             sys.executable,
             ["-m", "octocli", *arguments],
             env={**kept, **own, **environment},
-            dimensions=(24, columns),
+            dimensions=(rows, columns),
             encoding="utf-8",
             cwd=str(folder),
         )
         self.child.delaybeforesend = None
-        self._screen = pyte.Screen(columns, 24)
+        self._screen = pyte.Screen(columns, rows)
         self._screen.write_process_input = self.child.send  # its answers: where the cursor is
         self._stream = pyte.Stream(self._screen)
 
@@ -189,6 +189,20 @@ def sign_in(shell, choice, email, *passwords):
     for number, password in enumerate(passwords, start=1):
         shell.wait_for(lambda text, number=number: len(re.findall("password(?: again)?:", text)) == number)
         shell.type(f"{password}\r")
+
+
+def test_the_shell_in_a_tiny_terminal(screen, primary):
+    shell = screen("connect", f"file:a.db?node=secondary&connect={primary}")
+    sign_in(shell, 1, "ada@example.org", "hunter2-hunter2")
+    shell.wait_for("a.db●›")  # noqa: RUF001
+    shell.type(".quit\r")
+    assert shell.ended() == 0
+    tiny = screen("connect", "a.db", columns=20, rows=5)
+    tiny.wait_for("a.db●›")  # noqa: RUF001
+    tiny.type("SELECT 42 AS answer;\r")
+    tiny.wait_for("│     42 │")
+    tiny.type(".quit\r")
+    assert tiny.ended() == 0
 
 
 def test_connecting_for_the_first_time(screen, primary, tmp_path):

@@ -154,6 +154,13 @@ def test_events_are_differences():
     ]
 
 
+def test_devices_that_come_and_go_are_events_and_a_restart_alone_is_none():
+    history = History()
+    for number, nodes in enumerate((None, 0, 2, None, 0)):
+        history.observe(node_status(node_type="primary", nodes=nodes), float(number), "")
+    assert [event.text for event in history.events if "connected" in event.text] == ["2 connected (was 0)"]
+
+
 class Looks:
     """A source that shows statuses one after the other, the last for ever."""
 

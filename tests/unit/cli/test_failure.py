@@ -53,6 +53,12 @@ def test_empty_lines_are_left_out():
     assert Failure("x").lines() == ["error: x"]
 
 
+def test_what_to_do_about_a_database_that_is_not_ready_is_said_in_commands():
+    fix = failure_of(octodb.NotReadyError("not ready", hint="conn.wait_ready()")).fix
+    assert "octodb connect" in fix
+    assert "conn." not in fix
+
+
 def test_a_failure_stays_what_it_is():
     failure = Failure("x", code=Exit.REJECTED)
     assert failure_of(failure) is failure

@@ -82,6 +82,13 @@ def test_a_long_value_after_the_sample_is_cut_on_screen_only():
     assert "much longer than the sample" in text("box", ["x1"], rows)
 
 
+def test_a_number_after_the_sample_is_whole_where_the_screen_has_room():
+    rows = [(n, n) for n in range(SAMPLE_ROWS)] + [(1_000_000, -5_000_000)]
+    lines = text("box", ["a", "b"], rows, width=80).splitlines()
+    assert lines[-2] == "│ 1000000 │ -5000000 │"
+    assert all(cell_width(line) <= 16 for line in text("box", ["a", "b"], rows, width=16).splitlines())
+
+
 def test_values_cannot_drive_the_terminal():
     shown = text("box", ["v"], [("\x1b[2J\x07\u202e\n",)])
     assert "\x1b" not in shown

@@ -18,6 +18,18 @@ def test_every_command_has_help():
         assert name == "completion" or name in text
 
 
+def test_no_command_at_all_is_help_on_stderr(capsys):
+    assert run([]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("Usage: octodb ")
+
+
+def test_a_misspelt_command_names_the_nearest(capsys):
+    assert run(["conect", "a.db"]) == 2
+    assert "did you mean octodb connect?" in capsys.readouterr().err
+
+
 def test_the_version(capsys):
     from importlib.metadata import version
 

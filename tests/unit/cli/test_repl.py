@@ -79,6 +79,11 @@ def test_an_error_is_shown_and_the_loop_goes_on(typed, capsys):
     assert "error: no such column: nope" in capsys.readouterr().err
 
 
+def test_a_nul_is_an_error_and_the_loop_goes_on(typed, capsys):
+    assert typed("\x1b[200~SELECT '\x00';\x1b[201~" + ENTER + "SELECT 3;" + ENTER + CTRL_D) == "3\n"
+    assert capsys.readouterr().err.startswith("error: ")
+
+
 def test_an_empty_line_does_nothing(typed):
     assert typed(ENTER + " " + ENTER + "SELECT 1;" + ENTER + CTRL_D) == "1\n"
 

@@ -108,6 +108,7 @@ def test_help_lists_every_command(session):
         (".mode nope", "box"),
         (".timer maybe", "on or off"),
         (".read", "FILE"),
+        (".tables a b", ".tables [LIKE]"),
     ],
 )
 def test_misused_dot_commands_say_what_to_do(session, text, fix):
@@ -126,6 +127,11 @@ def test_commands_run_before_the_file(session, tmp_path):
     file.write_text("SELECT 3;\n")
     run_scripts(session, ["SELECT 1", "SELECT 2;"], str(file))
     assert session.output.stream.getvalue() == "1\n2\n3\n"
+
+
+def test_a_transaction_that_a_script_leaves_open_is_told(session, capsys):
+    run_scripts(session, ["BEGIN; INSERT INTO t VALUES (1,'a')"], None)
+    assert "rolled back" in capsys.readouterr().err
 
 
 def test_the_timer_is_narration(session, capsys):

@@ -5,6 +5,7 @@ import pytest
 from octocli.database import become_usable
 from octocli.failure import Exit, Failure
 from octocli.feed import StatusFeed
+from octocli.progress import wait_synced
 from octocli.signin import sign_in
 from octocli.terminal import Terminal
 
@@ -141,6 +142,27 @@ def test_waiting_for_synced_fails_offline_with_exit_5():
     with pytest.raises(Failure) as caught:
         become_usable(StatusFeed(node), SCRIPT, wait="synced", patience_s=0.3)
     assert caught.value.code == Exit.NETWORK
+
+
+def test_waiting_for_synced_ends_at_once_where_somebody_must_sign_in():
+    with pytest.raises(Failure) as caught:
+        wait_synced(StatusFeed(MemoryNode()), SCRIPT, patience_s=None)
+    assert caught.value.code == Exit.AUTHORIZATION
+
+
+def test_a_connection_lost_while_the_answer_is_awaited_is_told(capsys):
+    node = MemoryNode(answers=False)
+    execute = node.execute
+
+    def lose(sql):
+        execute(sql)
+        node.status.update(connected=False, state="offline", last_error="h1:1234: connection refused")
+
+    node.execute = lose
+    with pytest.raises(Failure) as caught:
+        run(node, data=DATA)
+    assert caught.value.code == Exit.NETWORK
+    assert "not connected: h1:1234: connection refused" in capsys.readouterr().err
 
 
 def test_wait_none_asks_nothing():

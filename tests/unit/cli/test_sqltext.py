@@ -46,6 +46,21 @@ def test_statements_are_cut_at_semicolons_outside_of_quotes():
     assert texts(text) == ["SELECT ';', \";\", [;], `;` -- ;\n;", "SELECT 2;", "SELECT 3"]
 
 
+def test_a_statement_of_very_many_lines_is_not_copied_for_each_of_them():
+    seen = []
+
+    def complete(text):
+        seen.append(len(text))
+        return sqlite3.complete_statement(text)
+
+    splitter = Splitter(complete)
+    lines = ["INSERT INTO t VALUES\n", *["(1),\n"] * 50_000, "(2);\n"]
+    pieces = [piece for line in lines for piece in splitter.feed(line)]
+    assert [piece.text for piece in pieces] == ["".join(lines).strip()]
+    assert seen == [len("".join(lines)) - 1]
+    assert splitter.pending == "\n"
+
+
 def test_a_trigger_is_one_statement():
     text = "CREATE TRIGGER t AFTER INSERT ON a BEGIN UPDATE a SET x=1; DELETE FROM b; END; SELECT 1;"
     assert texts(text) == [text[: text.index("END;") + 4], "SELECT 1;"]

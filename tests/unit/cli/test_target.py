@@ -52,6 +52,44 @@ def test_a_misspelt_parameter_is_the_librarys_error():
     assert "connect" in caught.value.hint
 
 
+@pytest.mark.parametrize("role", ["primary", "secondary", None])
+@pytest.mark.parametrize("uri", ["file:app.db?conect=tcp://h1:1234", "file:app.db?nod=secondary&conect=tcp://h1:1234"])
+def test_a_misspelt_parameter_is_told_also_where_no_other_says_that_it_is_a_node(uri, role):
+    with pytest.raises(octodb.ConfigError) as caught:
+        read_target(uri, role=role)
+    assert "did you mean" in caught.value.hint
+
+
+def test_parameters_of_sqlite_alone_make_no_node():
+    assert read_target("file:app.db?mode=ro&cache=private").role is None
+
+
+@pytest.mark.parametrize(
+    ("argument", "fix"),
+    [
+        ("", "leave the URI out"),
+        ("app.db?node=secondary&connect=tcp://h1:1234", "'file:app.db?node=secondary"),
+        ("file:", "file:app.db"),
+        ("file:a%00b.db?node=secondary&connect=tcp://h1:1234", "take it out"),
+    ],
+)
+def test_a_text_that_is_no_uri_is_exit_2_and_never_the_last_database(tmp_path, argument, fix):
+    remember_target(read_target(URI), folder=tmp_path)
+    with pytest.raises(Failure) as caught:
+        choose_target(argument, role="secondary", plain=True, environ={}, folder=tmp_path)
+    assert caught.value.code == Exit.USAGE
+    assert fix in caught.value.fix
+
+
+def test_what_can_never_be_a_node_is_exit_3(tmp_path):
+    (tmp_path / "text.db").write_text("only text")
+    for name, why in (("text.db", "not a SQLite database"), ("", "folder")):
+        with pytest.raises(Failure) as caught:
+            choose_target(str(tmp_path / name), role="secondary", environ={}, folder=tmp_path)
+        assert caught.value.code == Exit.CANNOT_OPEN
+        assert why in caught.value.why
+
+
 def test_what_is_remembered_is_absolute_private_and_without_keys(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     target = read_target(URI)
