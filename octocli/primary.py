@@ -30,8 +30,9 @@ TRANSACTION_WORDS: Final = frozenset({"begin", "commit", "end", "rollback"})
 ANY_HOST: Final = frozenset({"0.0.0.0", "[::]"})  # noqa: S104 - compared with, not bound
 
 
-def primary_target(uri: str | None, *, bind: str | None = None, imply_user: bool = False) -> Target:
-    """The target of ``serve``. A path with ``bind`` is enough; auth=user is added where it is implied.
+def primary_target(uri: str | None, *, bind: str | None = None, auth: tuple[str, ...] = ()) -> Target:
+    """The target of ``serve``. A path with ``bind`` is enough. ``auth``: the modes that its options can serve, the first
+    of them where the URI names none.
 
     Raises Failure (exit 2) for a device's database or where no address is known.
     """
@@ -49,19 +50,21 @@ def primary_target(uri: str | None, *, bind: str | None = None, imply_user: bool
         )
     if not target.bind:
         raise _no_address(target)
-    return _with_accounts(target) if imply_user else target
+    return _with_authorization(target, auth) if auth else target
 
 
-def _with_accounts(target: Target) -> Target:
-    """The target with auth=user. Raises Failure (exit 2) where its URI says otherwise: nobody would be asked."""
+def _with_authorization(target: Target, allowed: tuple[str, ...]) -> Target:
+    """The target with an auth mode of ``allowed``. Raises Failure (exit 2) where its URI names another: nobody would be
+    asked."""
     import octodb
 
     auth = octodb.parse_node_uri(target.uri).auth
     if auth is None:
-        return read_target(with_parameters(target.uri, auth="user"))
-    if str(auth) != "user":
+        return read_target(with_parameters(target.uri, auth=allowed[0]))
+    if str(auth) not in allowed:
         raise Failure(
-            f"the URI says auth={auth}, but --accounts and --authorizer need auth=user",
+            f"the URI says auth={auth}, but {'--accounts' if len(allowed) == 1 else '--authorizer'} needs"
+            f" auth={' or auth='.join(allowed)}",
             why=f"with auth={auth} nobody is asked who they are",
             fix="leave auth= out of the URI",
             code=Exit.USAGE,

@@ -45,7 +45,9 @@ def command(
         raise click.UsageError("--accounts and --authorizer exclude each other", ctx)
     if no_sign_up and not accounts:
         raise click.UsageError("--no-sign-up belongs to --accounts", ctx)
-    target = primary_target(uri, bind=bind, imply_user=accounts or bool(authorizer))
+    # an authorizer may also decide about nodes
+    auth = ("user",) if accounts else ("user", "node") if authorizer else ()
+    target = primary_target(uri, bind=bind, auth=auth)
     # Read before the database is made: a misspelt name must not leave a primary that knows no accounts.
     first_sql = None if init is None else read_first_sql(init)
     rules = None if authorizer is None else load_authorizer(authorizer)
