@@ -31,8 +31,9 @@ ANY_HOST: Final = frozenset({"0.0.0.0", "[::]"})  # noqa: S104 - compared with, 
 
 
 def primary_target(uri: str | None, *, bind: str | None = None, auth: tuple[str, ...] = ()) -> Target:
-    """The target of ``serve``. A path with ``bind`` is enough. ``auth``: the modes that its options can serve, the first
-    of them where the URI names none.
+    """The target of ``serve``. A path with ``bind`` is enough.
+
+    ``auth``: the modes that its options can serve, the first of them where the URI names none.
 
     Raises Failure (exit 2) for a device's database or where no address is known.
     """
