@@ -130,7 +130,7 @@ class SimNode:
     def start(self):
         """A process opens the file: an application, and the engine."""
         assert not self.up
-        self._bury()
+        self._bury(self.engine)
         self.up = True
         self._dead_copy = None
         uri = parse_node_uri(f"file:{self.path}?node={self.role}&{self._parameters}")
@@ -193,12 +193,12 @@ class SimNode:
         """Kill -9. The node stays down until ``start``."""
         if self.up:
             self.up = False
-            self._bury()
+            self._bury(self.engine)
 
-    def _bury(self):
+    def _bury(self, engine):
         """Nothing of the dead process goes on; the file it left is the node's from now on."""
-        if self.engine is None:
-            return
+        if engine is None or engine is not self.engine:
+            return  # it is buried already
         if self._dead_copy is None:
             self._take_dead_copy()
         self.world.say(f"{self} is down")
@@ -227,7 +227,7 @@ class SimNode:
             raise RuntimeError("no more") from None
         except SimulatedCrash:
             self.up = False
-            self.world.loop.call_soon(self._bury)  # not now: this very task is one of its
+            self.world.loop.call_soon(self._bury, self.engine)  # not now: this very task is one of its
             await asyncio.Future()
         self.world.after_engine_work(self, function, before, result)
         return result
