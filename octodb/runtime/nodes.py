@@ -29,7 +29,7 @@ from octodb.runtime.engine_lock import EngineLock
 from octodb.runtime.engine_thread import EngineThread
 from octodb.runtime.events import EventThread
 from octodb.runtime.pragmas import answer_pragma
-from octodb.runtime.primary_engine import PrimaryEngine
+from octodb.runtime.primary_engine import PrimaryEngine, check_addresses
 from octodb.runtime.status_file import read_status_file
 from octodb.runtime.surroundings import Surroundings
 from octodb.storage.database import connect_file, open_node_file, reading_connection
@@ -320,6 +320,8 @@ def open_node(uri: NodeUri, timeout_s: float) -> _OpenNodeStatements:
     Raises ConfigError, ConnectError (bind= cannot be had), DatabaseError, OperationalError.
     """
     uri = _absolute(uri)
+    if not os.path.exists(uri.path):
+        check_addresses(uri.bind)  # a file keeps its role and auth mode: none is made for a mistyped address
     db = connect_file(uri, timeout_s)
     try:
         values = open_node_file(db, uri, new_node_seed)

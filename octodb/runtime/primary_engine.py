@@ -7,7 +7,9 @@ committed make the next batch: one fsync for all of them.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
+import socket
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -45,7 +47,7 @@ from octodb.sync.effects import (
 from octodb.sync.primary import Decision, PrimaryFacts, PrimarySession, SessionPhase
 from octodb.wire.messages import Message, ProblemReport
 
-__all__ = ["DEFAULT_LOGIN_FIELDS", "PrimaryEngine"]
+__all__ = ["DEFAULT_LOGIN_FIELDS", "PrimaryEngine", "check_addresses"]
 
 DEFAULT_LOGIN_FIELDS: Final = ({"name": "email"}, {"name": "password", "secret": True})
 # Transactions in one group commit: bounds how long a batch holds the write lock.
@@ -162,13 +164,7 @@ class PrimaryEngine:
                 self._accept, address.host, address.port, backlog=_LISTEN_BACKLOG, reuse_address=True
             )
         except OSError as error:
-            in_use = "already in use" in str(error).lower()
-            raise ConnectError(
-                f"cannot listen on {address}: {'the port is in use' if in_use else error.strerror or error}",
-                hint="choose another port in bind= (0 lets the system choose), or stop what uses it"
-                if in_use
-                else "check the address in bind=: it must be one of this machine's",
-            ) from None
+            raise _cannot_listen(address, error) from None
 
     async def stop(self) -> None:
         await self._close_all()
@@ -194,8 +190,8 @@ class PrimaryEngine:
     def forget_in_child(self) -> None:
         self._lock.forget_in_child()
         for server in self._servers:
-            for socket in server.sockets:
-                close_inherited(socket)
+            for listening in server.sockets:
+                close_inherited(listening)
         for client in self._clients:
             client.connection.forget_in_child()
 
@@ -561,6 +557,26 @@ class PrimaryEngine:
                 published = self._surroundings.monotonic()
                 self._surroundings.publish(self._uri.path, self.status().to_dict())
             await asyncio.sleep(_PUBLISH_EVERY_S)
+
+
+def check_addresses(addresses: tuple[Address, ...]) -> None:
+    """Whether they can be listened on, before a file is made for it. Raises ConnectError naming the one that cannot."""
+    for address in addresses:
+        family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+        try:
+            socket.create_server((address.host, address.port), family=family).close()
+        except OSError as error:
+            raise _cannot_listen(address, error) from None
+
+
+def _cannot_listen(address: Address, error: OSError) -> ConnectError:
+    in_use = error.errno == errno.EADDRINUSE or "already in use" in str(error).lower()
+    return ConnectError(
+        f"cannot listen on {address}: {'the port is in use' if in_use else error.strerror or error}",
+        hint="choose another port in bind= (0 lets the system choose), or stop what uses it"
+        if in_use
+        else "check the address in bind=: it must be one of this machine's",
+    )
 
 
 def _user(owner: int | str) -> int:

@@ -45,6 +45,7 @@ def test_a_port_in_use(world):
     with pytest.raises(octodb.ConnectError, match="in use") as caught:
         octodb.connect(f"file:{world.folder}/other.db?node=primary&bind={world.address}")
     assert "bind=" in caught.value.hint
+    assert not os.path.exists(f"{world.folder}/other.db"), "a file would keep its role and auth mode for ever"
 
 
 def test_no_primary_reachable(world):
