@@ -110,12 +110,13 @@ def test_a_key_that_is_not_the_devices_own(served, world):
         (encode_body(1, [Op(0, changeset("INSERT INTO t VALUES (1, 'x', NULL)"))]), "ownership"),
         (encode_body(1, [Op(0, changeset("INSERT INTO gone VALUES (1)", table="CREATE TABLE gone (a PRIMARY KEY)"))]),
          "schema"),
-        (encode_body(1, [Op(0, changeset("INSERT INTO t VALUES (1, 'x')", table="CREATE TABLE t (id PRIMARY KEY, a)"))]),
-         "schema"),
+        (encode_body(1, [Op(0, changeset("INSERT INTO t VALUES (1, 'x')",
+                                         table="CREATE TABLE t (id PRIMARY KEY, a)"))]), "schema"),
         (encode_body(1, [Op(0, changeset("INSERT INTO _octodb_meta VALUES (1)",
                                          table="CREATE TABLE _octodb_meta (key PRIMARY KEY)"))]), "schema"),
     ],
-    ids=["garbage", "no changeset", "ddl", "of the administrators", "of everybody", "of nobody", "gone", "too few columns", "meta"],
+    ids=["garbage", "no changeset", "ddl", "of the administrators", "of everybody", "of nobody", "gone",
+         "columns", "meta"],
 )  # fmt: skip
 def test_a_transaction_that_may_not_be_is_refused(served, world, body, code):
     primary, goes_on = served
