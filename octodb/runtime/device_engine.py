@@ -15,7 +15,6 @@ from octodb.model.identities import Role
 from octodb.model.node_uri import Address, NodeUri
 from octodb.model.snapshots import SnapshotHeader, SnapshotRows
 from octodb.model.status import SyncStatus
-from octodb.runtime.device_info import collect_node_info
 from octodb.runtime.framed_connection import FramedConnection
 from octodb.runtime.surroundings import Surroundings
 from octodb.storage.device_store import DeviceStore, Incoming, IncomingEntry
@@ -111,7 +110,7 @@ class DeviceEngine:
     async def _run_engine(self) -> None:
         values, facts = await self._storage.run_patiently(self._open_store)
         private_key = values["private_key"]
-        info = collect_node_info(facts.public_key, str(Role.SECONDARY), values.get("node_info", ""))
+        info = self._surroundings.node_info(facts.public_key, str(Role.SECONDARY), values.get("node_info", ""))
         self._sync = DeviceSync(facts, self._uri.connect, lambda text: sign(private_key, text), info)
         if self._request is not None:
             self._handle(self._sync.request_login(*self._request))

@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeVar
 import apsw
 
 from octodb.model.identities import Role
+from octodb.runtime.device_info import collect_node_info
 from octodb.runtime.engine_lock import EngineLock
 from octodb.runtime.engine_thread import StorageThread
 from octodb.runtime.status_file import remove_status_file, write_status_file
@@ -68,6 +69,9 @@ class Surroundings:
     def jitter(self) -> float:
         """Between 0 and 1: it spreads reconnections, it hides nothing."""
         return random.random()  # noqa: S311
+
+    def node_info(self, public_key: bytes, node_type: str, extra: str) -> str:
+        return collect_node_info(public_key, node_type, extra)
 
     def storage(self, name: str) -> Storage:
         return StorageThread(name)

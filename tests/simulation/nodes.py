@@ -82,6 +82,10 @@ class SimSurroundings(Surroundings):
     def jitter(self):
         return self._node.world.random.random()
 
+    def node_info(self, public_key, node_type, extra):
+        """The same on every machine: one seed, one history."""
+        return json.dumps({"public_key": public_key.hex(), "type": node_type, "extra": extra})
+
     def storage(self, name):
         return SimStorage(self._node)
 
