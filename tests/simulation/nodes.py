@@ -284,6 +284,7 @@ class SimNode:
         try:
             self.execute(sql, bindings)
         except (apsw.Error, Error) as error:
+            assert "_octodb_" not in str(error), f"an application met what is ours: {error}"
             self.world.count(f"refused: {type(error).__name__}")
             return False
         return True
