@@ -91,6 +91,18 @@ class Shapes:
 
     @classmethod
     def read(cls, db: apsw.Connection) -> Shapes:
+        """The shapes at one moment: another connection may drop a table between two looks."""
+        if db.in_transaction:
+            return cls._read(db)
+        db.execute("BEGIN")
+        try:
+            return cls._read(db)
+        finally:
+            if db.in_transaction:
+                db.execute("COMMIT")
+
+    @classmethod
+    def _read(cls, db: apsw.Connection) -> Shapes:
         version = schema_version(db)
         kinds = {
             row[0]: row[1]
