@@ -18,7 +18,7 @@ __all__ = [
 ]
 
 # The format of the meta tables. A file of a later format is refused, one of an earlier is upgraded.
-FORMAT_NUMBER: Final = 1
+FORMAT_NUMBER: Final = 2
 # User 1 is the administrators', node 1 the first primary (contract.md §5).
 ADMIN_ID: Final = 1
 # Row ids are ``node_id << 32 | sequence`` and positive.

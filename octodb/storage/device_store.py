@@ -137,8 +137,9 @@ class DeviceStore:
 
     def id_counter(self) -> int:
         """The highest sequence this device has used for a row id in any table."""
-        low, high = row_id_range(self.identity().node_id)
-        used = [self._meta.id_counter()]
+        node_id = self.identity().node_id
+        low, high = row_id_range(node_id)
+        used = [self._meta.id_counter(node_id)]
         for shape in Shapes.read(self._db).replicated():
             if shape.row_id_column is not None:
                 column = quote_name(shape.row_id_column)

@@ -37,7 +37,9 @@ META_PREFIX: Final = "_octodb_"
 
 _COMMON: Final = """
 CREATE TABLE IF NOT EXISTS _octodb_meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS _octodb_ids (table_name TEXT PRIMARY KEY, last INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS _octodb_ids (
+    table_name TEXT NOT NULL, node_id INTEGER NOT NULL, last INTEGER NOT NULL,
+    PRIMARY KEY (table_name, node_id)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS _octodb_schema_changes (table_name TEXT PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS _octodb_displaced (
     id INTEGER PRIMARY KEY, table_name TEXT NOT NULL, row TEXT NOT NULL, reason TEXT NOT NULL,
@@ -46,7 +48,7 @@ CREATE TABLE IF NOT EXISTS _octodb_displaced (
 _DEVICE: Final = """
 CREATE TABLE IF NOT EXISTS _octodb_outbox (
     nonce INTEGER PRIMARY KEY, body BLOB NOT NULL, hash BLOB NOT NULL,
-    undo BLOB, local BLOB, made_at REAL NOT NULL, suspended TEXT);
+    undo BLOB, local BLOB, made_at REAL NOT NULL, suspended TEXT, knew_rejected INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE IF NOT EXISTS _octodb_sent (
     nonce INTEGER PRIMARY KEY, seq INTEGER NOT NULL, body BLOB NOT NULL, hash BLOB NOT NULL, made_at REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS _octodb_rejected (
@@ -62,12 +64,16 @@ CREATE INDEX IF NOT EXISTS _octodb_log_stream ON _octodb_log (owner, seq);
 CREATE UNIQUE INDEX IF NOT EXISTS _octodb_log_origin ON _octodb_log (origin, nonce) WHERE nonce IS NOT NULL;
 CREATE TABLE IF NOT EXISTS _octodb_refusals (
     node_id INTEGER NOT NULL, nonce INTEGER NOT NULL, hash BLOB NOT NULL, code TEXT NOT NULL, message TEXT NOT NULL,
-    table_name TEXT NOT NULL, columns TEXT NOT NULL, PRIMARY KEY (node_id, nonce)) WITHOUT ROWID;
+    table_name TEXT NOT NULL, columns TEXT NOT NULL, made BLOB NOT NULL DEFAULT x'',
+    PRIMARY KEY (node_id, nonce)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS _octodb_acceptances (
+    node_id INTEGER NOT NULL, nonce INTEGER NOT NULL, hash BLOB NOT NULL, seq INTEGER NOT NULL,
+    PRIMARY KEY (node_id, nonce)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS _octodb_nodes (
     node_id INTEGER PRIMARY KEY, public_key BLOB NOT NULL UNIQUE, user_id INTEGER NOT NULL, node_type TEXT NOT NULL,
     last_nonce INTEGER NOT NULL DEFAULT 0, confirmed_nonce INTEGER NOT NULL DEFAULT 0,
     token BLOB NOT NULL DEFAULT x'', previous_token BLOB, revoked INTEGER NOT NULL DEFAULT 0,
-    info TEXT NOT NULL DEFAULT '{}', created_at REAL NOT NULL, last_seen REAL);
+    info TEXT NOT NULL DEFAULT '{}', created_at REAL NOT NULL, last_seen REAL, copy_of INTEGER);
 """
 
 
@@ -124,27 +130,29 @@ class Meta:
 
         ``sql_max`` selects the highest one in the table itself, with two parameters.
         """
-        sql = f"SELECT max(coalesce(({sql_max}), 0), coalesce((SELECT last FROM _octodb_ids WHERE table_name = ?), 0))"
-        found = int(one_value(self._db, sql, (low, high, table)))
+        deleted = "SELECT last FROM _octodb_ids WHERE table_name = ? AND node_id = ?"
+        sql = f"SELECT max(coalesce(({sql_max}), 0), coalesce(({deleted}), 0))"
+        found = int(one_value(self._db, sql, (low, high, table, low >> 32)))
         return found if low <= found <= high else low - 1
 
     def keep_row_id(self, table: str, row_id: int) -> None:
         """Remember that ``row_id`` was used although its row is being deleted: ids are never reused."""
         self._db.execute(
-            "INSERT INTO _octodb_ids VALUES (?, ?) ON CONFLICT DO UPDATE SET last = max(last, excluded.last)",
-            (table, row_id),
+            "INSERT INTO _octodb_ids VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET last = max(last, excluded.last)",
+            (table, row_id >> 32, row_id),
         )
 
     def rename_row_ids(self, old: str, new: str) -> None:
         """A table has another name: the ids that it had stay used."""
         self._db.execute(
-            "INSERT INTO _octodb_ids SELECT ?, last FROM _octodb_ids WHERE table_name = ? COLLATE NOCASE"
+            "INSERT INTO _octodb_ids SELECT ?, node_id, last FROM _octodb_ids WHERE table_name = ? COLLATE NOCASE"
             " ON CONFLICT DO UPDATE SET last = max(last, excluded.last)",
             (new, old),
         )
 
-    def id_counter(self) -> int:
-        return int(one_value(self._db, "SELECT coalesce(max(last), 0) FROM _octodb_ids")) & 0xFFFFFFFF
+    def id_counter(self, node_id: int) -> int:
+        sql = "SELECT coalesce(max(last), 0) FROM _octodb_ids WHERE node_id = ?"
+        return int(one_value(self._db, sql, (node_id,))) & 0xFFFFFFFF
 
     def record_schema_changes(self, tables: Iterable[str], seq: int) -> None:
         """``tables`` (folded names) changed at ``seq`` in a way that older bodies do not survive."""
@@ -413,7 +421,8 @@ class LogTables:
 
     def refuse(self, node_id: int, nonce: int, hash_of_body: bytes, rejection: Rejection) -> None:
         self._db.execute(
-            "INSERT INTO _octodb_refusals VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO _octodb_refusals(node_id, nonce, hash, code, message, table_name, columns)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
             (
                 node_id,
                 nonce,
