@@ -28,6 +28,7 @@ from octodb.sql.tokens import fold_name
 from octodb.storage.apply import Applier, Refused
 from octodb.storage.changesets import touched_tables
 from octodb.storage.meta import LogTables, Meta, NodeTable
+from octodb.storage.row_keys import changed_rows, made_rows, touches
 from octodb.storage.shapes import Shapes, schema_version
 
 __all__ = ["AdminAppender", "EmbeddedLog", "PushRequest", "PushedBody"]
@@ -35,9 +36,12 @@ __all__ = ["AdminAppender", "EmbeddedLog", "PushRequest", "PushedBody"]
 
 @dataclass(frozen=True, slots=True)
 class PushedBody:
+    """``knew_rejected``: see PushedTransaction; NOT_TOLD (-1) where the device does not tell."""
+
     nonce: int
     hash: bytes
     body: bytes
+    knew_rejected: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +128,9 @@ class EmbeddedLog:
         last = batch.last_nonce(request.node_id)
         if last is None:
             return AppendOutcome(pushed.nonce, "revoked")
+        if not pushed.hash and not pushed.body:
+            batch.set_last_nonce(request.node_id, max(last, pushed.nonce))
+            return AppendOutcome(pushed.nonce, "skipped")
         if pushed.nonce > last + 1:
             return AppendOutcome(pushed.nonce, "gap")
         if body_hash(pushed.body) != pushed.hash:
@@ -131,9 +138,13 @@ class EmbeddedLog:
         if pushed.nonce <= last:
             return self._known(request.node_id, pushed)
         batch.set_last_nonce(request.node_id, pushed.nonce)
-        rejection = self._judge(request.user_id, pushed.body)
+        elsewhere = batch.accepted_elsewhere(request.node_id, pushed)
+        if elsewhere:
+            self._tables.keep_acceptance(request.node_id, pushed.nonce, pushed.hash, elsewhere)
+            return AppendOutcome(pushed.nonce, "accepted", elsewhere, elsewhere=True)
+        rejection = batch.builds_on_refused(request.node_id, pushed) or self._judge(request.user_id, pushed.body)
         if rejection is not None:
-            self._tables.refuse(request.node_id, pushed.nonce, pushed.hash, rejection)
+            batch.refuse(request.node_id, pushed, rejection)
             return AppendOutcome(pushed.nonce, "rejected", rejection=rejection)
         seq = batch.add(request.user_id, request.node_id, pushed.nonce, pushed.hash, pushed.body, self._clock())
         return AppendOutcome(pushed.nonce, "accepted", seq)
@@ -142,10 +153,10 @@ class EmbeddedLog:
         verdict = self._tables.verdict(node_id, pushed.nonce)
         if verdict is None or verdict[0] != pushed.hash:
             return AppendOutcome(pushed.nonce, "fork")
-        _, seq, rejection = verdict
+        _, seq, rejection, elsewhere = verdict
         if rejection is not None:
             return AppendOutcome(pushed.nonce, "rejected", rejection=rejection)
-        return AppendOutcome(pushed.nonce, "accepted", seq)
+        return AppendOutcome(pushed.nonce, "accepted", seq, elsewhere=elsewhere)
 
     def _judge(self, user_id: int, data: bytes) -> Rejection | None:
         """Apply a body in a savepoint. None: it took effect. Otherwise nothing of it did."""
@@ -202,14 +213,33 @@ class EmbeddedLog:
         return entries, head if complete else entries[-1].seq
 
     def cursor_matches(self, user_id: int, cursor: int, chain_user: bytes, chain_all: bytes) -> bool:
-        """Whether a device that says it has applied everything up to ``cursor`` has our history (design.md §5)."""
-        if cursor > self._tables.head():
+        """Whether a device that says it has applied everything up to ``cursor`` has our history, and the log goes back
+        as far (design.md §5)."""
+        if cursor > self._tables.head() or cursor < self._tables.floor():
             return False
         for owner, claimed in ((user_id, chain_user), (EVERYBODY, chain_all)):
             found = self._tables.chain(owner, at_most=cursor)
             if claimed != (CHAIN_START if found is None else found[1]):
                 return False
         return True
+
+    def cut(self, keep_s: float, keep_entries: int, rows_max: int = 1000) -> bool:
+        """Cut off what is older than ``keep_s`` seconds, or beyond the newest ``keep_entries`` (0: however many), a
+        part of it in one short transaction. True: there is more.
+        """
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            floor = self._tables.floor()
+            upto = self._tables.oldest_kept(floor, self._clock() - keep_s)
+            if keep_entries:
+                upto = max(upto, self._tables.head() - keep_entries)
+            reached = self._tables.cut(upto, rows_max) if upto > floor else floor
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
+        return reached < upto
 
     def last_id(self) -> int:
         return self._tables.last_id()
@@ -230,6 +260,8 @@ class _Batch:
         self.entries: list[LogEntry] = []
         self._chains: dict[int | str, bytes] = {}
         self._nonces: dict[int, int] = {}
+        self._families: dict[int, list[int]] = {}
+        self._refused: dict[int, list[tuple[int, bytes]]] = {}
         self._changed: set[int] = set()
 
     def last_nonce(self, node_id: int) -> int | None:
@@ -248,6 +280,42 @@ class _Batch:
     def store_nonces(self) -> None:
         for node_id in self._changed:
             self._nodes.set_last_nonce(node_id, self._nonces[node_id])
+
+    def accepted_elsewhere(self, node_id: int, pushed: PushedBody) -> int:
+        """Position at which the very same transaction, made before the file was copied, was accepted from another copy;
+        0: it was not."""
+        if node_id not in self._families:
+            self._families[node_id] = self._nodes.family(node_id)
+        for copy in self._families[node_id]:
+            found = self._tables.verdict(copy, pushed.nonce)
+            if found is not None and found[1] and found[0] == pushed.hash:
+                return found[1]
+        return 0
+
+    def builds_on_refused(self, node_id: int, pushed: PushedBody) -> Rejection | None:
+        """A transaction that changes rows made by a refused one, of whose refusal its maker did not know, cannot take
+        effect: the rows are not there, or they are somebody else's (design.md §4.7)."""
+        if node_id not in self._refused:
+            self._refused[node_id] = self._tables.refused(node_id)
+        unknown = [(nonce, made) for nonce, made in self._refused[node_id] if nonce > pushed.knew_rejected >= 0]
+        if not unknown:
+            return None
+        try:
+            changed = changed_rows(pushed.body)
+        except ProtocolError:
+            return None  # the judge says what is wrong with it
+        for nonce, made in unknown:
+            if touches(made, changed):
+                return Rejection("dependent", f"it changes rows made by transaction {nonce}, which was rejected")
+        return None
+
+    def refuse(self, node_id: int, pushed: PushedBody, rejection: Rejection) -> None:
+        try:
+            made = made_rows(pushed.body)
+        except ProtocolError:
+            made = b""
+        self._tables.refuse(node_id, pushed.nonce, pushed.hash, rejection, made)
+        self._refused.setdefault(node_id, []).append((pushed.nonce, made))
 
     def add(self, owner: int, origin: int, nonce: int, digest: bytes, body: bytes, now: float) -> int:
         if owner not in self._chains:

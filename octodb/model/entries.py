@@ -27,12 +27,17 @@ class LogEntry:
 
 @dataclass(frozen=True, slots=True)
 class AppendOutcome:
-    """What became of one pushed transaction. kind: 'accepted', 'rejected', 'fork', 'gap', 'corrupt' or 'revoked'."""
+    """What became of one pushed transaction.
+
+    kind: 'accepted', 'rejected', 'skipped' (the device has its verdict), 'fork', 'gap', 'corrupt' or 'revoked'.
+    ``elsewhere``: accepted as the transaction of a copy of the device's file, whose entry it is.
+    """
 
     nonce: int
     kind: str
     seq: int = 0
     rejection: Rejection | None = None
+    elsewhere: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 __all__ = [
     "ADMIN_ID",
     "FORMAT_NUMBER",
     "NODE_ID_MAX",
+    "PROVISIONAL_ID_MIN",
     "AuthMode",
     "Identity",
     "NodeRecord",
@@ -23,6 +24,8 @@ FORMAT_NUMBER: Final = 2
 ADMIN_ID: Final = 1
 # Row ids are ``node_id << 32 | sequence`` and positive.
 NODE_ID_MAX: Final = 0x7FFFFFFF
+# The upper half is for files that may be copies: each takes one at random until a primary has spoken (design.md §8).
+PROVISIONAL_ID_MIN: Final = 0x40000000
 
 
 class Role(StrEnum):
@@ -40,11 +43,30 @@ class AuthMode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """The ids of this node. All 0 and not ready until a primary has authorized it."""
+    """The ids of this node. All 0 and not ready until a primary has authorized it.
+
+    ``provisional_id``: in whose range row ids are made while this file may be a copy of another device's; 0: its own.
+    """
 
     node_id: int = 0
     user_id: int = 0
     ready: bool = False
+    provisional_id: int = 0
+
+    @classmethod
+    def of(cls, values: dict[str, Any]) -> Identity:
+        """From the single values of a node's file."""
+        return cls(
+            values.get("node_id", 0),
+            values.get("user_id", 0),
+            ready=bool(values.get("ready")),
+            provisional_id=values.get("provisional_id", 0),
+        )
+
+    @property
+    def row_ids(self) -> tuple[int, int]:
+        """First and last row id that this node hands out now."""
+        return row_id_range(self.provisional_id or self.node_id)
 
 
 @dataclass(frozen=True, slots=True)

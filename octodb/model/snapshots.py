@@ -10,7 +10,8 @@ __all__ = ["SnapshotHeader", "SnapshotRows", "SnapshotTail"]
 
 @dataclass(frozen=True, slots=True)
 class SnapshotHeader:
-    """``tables``: CREATE TABLE texts in order. ``chain_all`` and ``chain_user`` are the running hashes at ``seq``."""
+    """``token`` names the download. ``tables``: CREATE TABLE texts in order. ``chain_all`` and ``chain_user`` are the
+    running hashes at ``seq``."""
 
     seq: int
     epoch: bytes
@@ -19,6 +20,7 @@ class SnapshotHeader:
     schema_seq: int
     tables: tuple[str, ...]
     rows_total: int
+    token: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

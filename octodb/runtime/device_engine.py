@@ -13,11 +13,11 @@ from typing import Any, Final
 from octodb.errors import ProtocolError
 from octodb.model.identities import Role
 from octodb.model.node_uri import Address, NodeUri
-from octodb.model.snapshots import SnapshotHeader, SnapshotRows
+from octodb.model.snapshots import SnapshotHeader, SnapshotRows, SnapshotTail
 from octodb.model.status import SyncStatus
 from octodb.runtime.framed_connection import FramedConnection
 from octodb.runtime.surroundings import Surroundings
-from octodb.storage.device_store import DeviceStore, Incoming, IncomingEntry
+from octodb.storage.device_store import Adoption, DeviceStore, Incoming, IncomingEntry
 from octodb.storage.meta import Meta
 from octodb.sync.device import DeviceFacts, DeviceSync
 from octodb.sync.effects import (
@@ -28,8 +28,10 @@ from octodb.sync.effects import (
     Effect,
     LoadSnapshotPart,
     Notify,
+    ReadClaims,
     ReadOutbox,
     Send,
+    StoreAdoption,
     StoreWelcome,
 )
 from octodb.wire.handshake import sign
@@ -69,6 +71,7 @@ class DeviceEngine:
         self.wants_poke = True  # a commit should call ``committed``; False while one call is on its way
         self._looked_at = 0.0
         self._status = SyncStatus()
+        self._new_keys: tuple[bytes, bytes] | None = None  # private and public, for a file that is a copy
 
     # --- life ----------------------------------------------------------------------------------------
 
@@ -144,6 +147,7 @@ class DeviceEngine:
             settled_nonce=store.settled_nonce(),
             has_pending=store.queue().pending > 0,
             id_counter=store.id_counter(),
+            network_id=values.get("network_id", b""),
         )
         return values, facts
 
@@ -266,7 +270,7 @@ class DeviceEngine:
     def _storage_failed(self, error: Exception) -> None:
         assert self._sync is not None
         reason = f"{type(error).__name__}: {error}"
-        self._sync.storage_failed(reason)
+        self._handle(self._sync.storage_failed(reason))
         self._emit("error", {"code": "storage", "reason": reason})
         if self._connection is not None:
             self._connection.abort(reason)
@@ -294,16 +298,54 @@ class DeviceEngine:
                 store.read_outbox, effect.after, effect.count_max, effect.bytes_max
             )
             self._handle(sync.outbox_read(effect, found))
-        elif isinstance(effect, StoreWelcome):
-            await self._storage.run_patiently(store.store_welcome, effect.node_id, effect.user_id, effect.session_token)
-            self._request = None
-            self._handle(sync.welcome_stored(self._surroundings.monotonic()))
         elif isinstance(effect, LoadSnapshotPart):
-            await self._storage.run_patiently(_load_part, store, effect)
+            loaded = await self._storage.run_patiently(_load_part, store, effect)
             received = self._connection.bytes_in if self._connection is not None else 0
-            self._handle(sync.snapshot_loaded(effect, received))
+            self._handle(sync.snapshot_loaded(effect, received, *loaded))
         elif isinstance(effect, AbandonSnapshot):
-            await self._storage.run_patiently(store.snapshot.abandon)
+            await self._storage.run_patiently(_abandon, store)
+        else:
+            await self._perform_on_identity(effect)
+
+    async def _perform_on_identity(self, effect: Effect) -> None:
+        sync, store = self._sync, self._store
+        assert sync is not None
+        assert store is not None
+        run, file_identity = self._storage.run_patiently, self._surroundings.file_identity(self._uri.path)
+        if isinstance(effect, StoreWelcome):
+            nonces = await run(
+                store.store_welcome,
+                effect.node_id,
+                effect.user_id,
+                effect.session_token,
+                effect.network_id,
+                file_identity,
+            )
+            self._request = None
+            self._handle(sync.welcome_stored(*nonces, self._surroundings.monotonic()))
+        elif isinstance(effect, ReadClaims):
+            self._new_keys = self._new_keys or self._surroundings.new_keys()
+            private_key, public_key = self._new_keys
+            claims = await run(store.claims)
+            self._handle(sync.claims_read(effect, public_key, lambda text: sign(private_key, text), claims))
+        elif isinstance(effect, StoreAdoption):
+            assert self._new_keys is not None
+            private_key, public_key = self._new_keys
+            adopted = effect.adopted
+            known = tuple((nonce, seq) for nonce, seq in adopted.known)
+            adoption = Adoption(
+                private_key,
+                public_key,
+                adopted.node_id,
+                adopted.user_id,
+                adopted.session_token,
+                adopted.floor,
+                known,
+            )
+            settled = await run(store.adopt, adoption, file_identity)
+            self._new_keys = None
+            now = self._surroundings.monotonic()
+            self._handle(sync.adoption_stored(adopted, public_key, lambda text: sign(private_key, text), settled, now))
 
     # --- network -------------------------------------------------------------------------------------
 
@@ -400,17 +442,29 @@ def _incoming(effect: BringIn) -> Incoming:
         [IncomingEntry(e.seq, e.everybody, e.nonce, e.chain, e.body) for e in effect.entries],
         effect.rejections,
         effect.through,
+        effect.acceptances,
     )
 
 
-def _load_part(store: DeviceStore, effect: LoadSnapshotPart) -> None:
+def _load_part(store: DeviceStore, effect: LoadSnapshotPart) -> tuple[int, tuple[str, ...]]:
+    """How many transactions are offered again, and the tables whose rows may have changed."""
     part = effect.part
+    if isinstance(part, SnapshotTail) and effect.again:
+        offered = store.swap(part, effect.primary_nonce)
+        return len(offered), store.replicated_tables()
+    loader = store.staging if effect.again else store.snapshot
     if isinstance(part, SnapshotHeader):
-        store.snapshot.begin(part)
+        loader.begin(part)
     elif isinstance(part, SnapshotRows):
-        store.snapshot.load(part)
+        loader.load(part)
     else:
         store.snapshot.finish(part)
+    return 0, ()
+
+
+def _abandon(store: DeviceStore) -> None:
+    store.snapshot.abandon()
+    store.staging.abandon()
 
 
 def _why_not_reached(error: OSError) -> str:

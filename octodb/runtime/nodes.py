@@ -24,7 +24,7 @@ from octodb.model.node_uri import NodeUri, parse_node_uri
 from octodb.model.status import NodeState, QueueStatus, SyncStatus
 from octodb.runtime.authorizer import CALLBACK_NAMES, CallbackAuthorizer
 from octodb.runtime.device_engine import DeviceEngine
-from octodb.runtime.device_info import new_node_seed
+from octodb.runtime.device_info import new_node_seed, notice_of
 from octodb.runtime.engine_lock import EngineLock
 from octodb.runtime.engine_thread import EngineThread
 from octodb.runtime.events import EventThread
@@ -59,7 +59,7 @@ class Node:
         self.events = EventThread("octodb-events")
         self.authorizer = CallbackAuthorizer(self.events)
         self.public_key: bytes = values["public_key"]
-        self._identity = Identity(values.get("node_id", 0), values.get("user_id", 0), bool(values.get("ready")))
+        self._ready = bool(values.get("ready"))
         self._onlooker: apsw.Connection | None = None
         self._onlooker_lock = threading.RLock()
         self._changed = threading.Condition()
@@ -94,11 +94,8 @@ class Node:
     # --- NodePort ------------------------------------------------------------------------------------
 
     def identity(self) -> Identity:
-        if not self._identity.ready:
-            with self.onlooker() as db:
-                values = Meta(db).get_all()
-            self._identity = Identity(values.get("node_id", 0), values.get("user_id", 0), bool(values.get("ready")))
-        return self._identity
+        with self.onlooker() as db:
+            return Identity.of(Meta(db).get_all())
 
     @contextmanager
     def onlooker(self) -> Iterator[apsw.Connection]:
@@ -111,7 +108,7 @@ class Node:
     def recorder(self, db: apsw.Connection, identity: Identity) -> Recorder:
         if self.role is Role.PRIMARY:
             return PrimaryRecorder(db, AdminAppender(db, time.time))
-        return DeviceRecorder(db, identity.user_id, identity.node_id, time.time)
+        return DeviceRecorder(db, identity, time.time)
 
     def committed(self) -> None:
         """Wake the engine, once for all that is committed until it has looked."""
@@ -194,7 +191,8 @@ class Node:
         self.authorizer.register(name, function)
 
     def is_ready(self) -> bool:
-        return self.identity().ready
+        self._ready = self._ready or self.identity().ready  # once it is, it stays so
+        return self._ready
 
     def wait_until(self, condition: Callable[[], bool], timeout_s: float | None) -> bool:
         """Wait until ``condition()`` holds; False when ``timeout_s`` seconds were not enough."""
@@ -324,7 +322,7 @@ def open_node(uri: NodeUri, timeout_s: float) -> _OpenNodeStatements:
         check_addresses(uri.bind)  # a file keeps its role and auth mode: none is made for a mistyped address
     db = connect_file(uri, timeout_s)
     try:
-        values = open_node_file(db, uri, new_node_seed)
+        values = open_node_file(db, uri, new_node_seed, notice_of(uri.path))
         node = _registry.enter(uri, values)
     except BaseException:
         db.close(True)

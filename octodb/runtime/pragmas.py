@@ -19,7 +19,7 @@ from octodb.model.transactions import decode_body
 from octodb.storage.changesets import touched_tables
 from octodb.storage.meta import Meta, NodeTable, Outbox
 from octodb.storage.node_statements import PragmaAnswer
-from octodb.storage.primary_store import PrimaryStore, node_rows
+from octodb.storage.primary_store import LOG_KEEP_DAYS, PrimaryStore, node_rows
 from octodb.wire.handshake import PUBLIC_KEY_BYTES
 
 __all__ = ["PRAGMA_NAMES", "answer_pragma"]
@@ -186,6 +186,19 @@ def _public_key(text: str, form: str) -> bytes:
     return key
 
 
+def _log_keeps(key: str, default: float) -> _Answer:
+    def answer(node: _NodeSide, db: apsw.Connection, argument: str | None) -> PragmaAnswer:
+        meta = Meta(db)
+        if argument is not None:
+            text = argument.strip()
+            if not text.isascii() or not text.replace(".", "", 1).isdigit() or (default == 0 and not text.isdigit()):
+                raise ProgrammingError(f"PRAGMA {key} needs a number that is not negative", hint=f"PRAGMA {key} = 30")
+            meta.set(**{key: float(text) if default else int(text)})
+        return (key,), [(meta.get(key, default),)]
+
+    return answer
+
+
 def _node_info(node: _NodeSide, db: apsw.Connection, argument: str | None) -> PragmaAnswer:
     """Text of the application about this node; shown as ``extra`` in PRAGMA nodes from the next connection on."""
     meta = Meta(db)
@@ -235,8 +248,12 @@ _PRAGMAS: Final[dict[str, tuple[Role | None, _Answer]]] = {
     "authorize_user": (Role.PRIMARY, _authorize_user),
     "authorize_node": (Role.PRIMARY, _authorize_node),
     "revoke_node": (Role.PRIMARY, _revoke_node),
+    "log_keep_days": (Role.PRIMARY, _log_keeps("log_keep_days", LOG_KEEP_DAYS)),
+    "log_keep_entries": (Role.PRIMARY, _log_keeps("log_keep_entries", 0)),
     "authorizer_service": (Role.PRIMARY, _authorizer_service),
 }
 # These write, by the application's connection. The others show what is committed, whatever transaction is open.
-_WRITING: Final = frozenset({"node_info", "authorize_user", "authorize_node", "revoke_node"})
+_WRITING: Final = frozenset(
+    {"node_info", "authorize_user", "authorize_node", "revoke_node", "log_keep_days", "log_keep_entries"}
+)
 PRAGMA_NAMES: Final = frozenset(_PRAGMAS)

@@ -11,8 +11,8 @@ import errno
 import os
 import socket
 from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from octodb.errors import ConnectError, ProtocolError
@@ -21,7 +21,7 @@ from octodb.model.entries import LogEntry, Outcome
 from octodb.model.identities import ADMIN_ID, AuthMode, Role
 from octodb.model.node_uri import Address, NodeUri
 from octodb.model.owners import EVERYBODY
-from octodb.model.snapshots import SnapshotRows, SnapshotTail
+from octodb.model.snapshots import SnapshotTail
 from octodb.model.status import AuthStatus, LogStatus, NodeState, SyncStatus
 from octodb.runtime.authorizer import CallbackAuthorizer
 from octodb.runtime.framed_connection import FramedConnection, close_inherited
@@ -30,6 +30,7 @@ from octodb.storage.primary_store import PrimaryStore
 from octodb.storage.snapshot import SnapshotReader
 from octodb.sync.effects import (
     Admit,
+    AdoptCopy,
     AppendPush,
     AskAuthorizer,
     CloseConnection,
@@ -44,7 +45,7 @@ from octodb.sync.effects import (
     ReadSnapshot,
     Send,
 )
-from octodb.sync.primary import Decision, PrimaryFacts, PrimarySession, SessionPhase
+from octodb.sync.primary import WINDOW_MESSAGES, Decision, PrimaryFacts, PrimarySession, SessionPhase
 from octodb.wire.messages import Message, ProblemReport
 
 __all__ = ["DEFAULT_LOGIN_FIELDS", "PrimaryEngine", "check_addresses"]
@@ -58,6 +59,11 @@ _HEARTBEAT_S: Final = 4.0
 # How long a sign-in waits for a program that has opened its primary but not registered its callbacks yet.
 _FUNCTION_S_MAX: Final = 5.0
 _LISTEN_BACKLOG: Final = 1024
+# How long the frozen state of a download that was cut off is kept, and how many: each holds a read transaction.
+_RESUMABLE_S: Final = 60.0
+_RESUMABLE_COUNT_MAX: Final = 64
+# How often the log is looked at for what is older than it shall go back; days and entries it goes back by default.
+_CUT_EVERY_S: Final = 600.0
 
 
 @dataclass(eq=False, slots=True)
@@ -67,7 +73,6 @@ class _Client:
     session: PrimarySession
     connection: FramedConnection
     snapshot: SnapshotReader | None = None
-    parts: Iterator[SnapshotRows | SnapshotTail] | None = None
     effects: asyncio.Queue[Effect] = field(default_factory=asyncio.Queue)
     task: asyncio.Task[None] | None = None
     subscribed: bool = False
@@ -109,6 +114,7 @@ class PrimaryEngine:
         self._bytes = [0, 0]
         self._publish_soon = True
         self._last_error: str | None = None
+        self._resumable: dict[bytes, tuple[SnapshotReader, float]] = {}  # by token, until when
 
     # --- life ----------------------------------------------------------------------------------------
 
@@ -144,6 +150,7 @@ class PrimaryEngine:
             asyncio.create_task(self._watch_file()),
             asyncio.create_task(self._tick()),
             asyncio.create_task(self._publish()),
+            asyncio.create_task(self._cut_log()),
         ]
 
     def _open_store(self) -> None:
@@ -152,7 +159,9 @@ class PrimaryEngine:
         self._log = EmbeddedLog(db, self._surroundings.wall_clock)
         self._store = PrimaryStore(db, self._surroundings.wall_clock)
         values = self._store.values()
-        self._facts = PrimaryFacts(values["public_key"], values["epoch"], AuthMode(values["auth"]), self.login_fields)
+        self._facts = PrimaryFacts(
+            values["public_key"], values["epoch"], AuthMode(values["auth"]), self.login_fields, values["database_id"]
+        )
         self._dispatched_id = self._log.last_id()
         self._dispatched_seq = self._log.head()
         self._generation = self._store.generation()
@@ -181,6 +190,9 @@ class PrimaryEngine:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._storage.run(self._close_store)
+        for reader, _ in self._resumable.values():
+            await self._reading.run(reader.close)
+        self._resumable.clear()
         self._storage.close()
         self._reading.close()
         if self.running:
@@ -214,7 +226,7 @@ class PrimaryEngine:
     def set_login_fields(self, fields: tuple[dict[str, Any], ...]) -> None:
         self.login_fields = fields
         if self._facts is not None:
-            self._facts = PrimaryFacts(self._facts.public_key, self._facts.epoch, self._facts.auth, fields)
+            self._facts = replace(self._facts, login_fields=fields)
 
     @property
     def running(self) -> bool:
@@ -290,8 +302,9 @@ class PrimaryEngine:
             self._by_user.get(client.session.node.user_id, {}).pop(client, None)
         self._handle(client, client.session.closed(self._surroundings.monotonic()))
         if client.snapshot is not None:
-            reader, client.snapshot, client.parts = client.snapshot, None, None
-            asyncio.create_task(self._reading.run(reader.close))  # noqa: RUF006 - the storage thread holds it
+            reader, client.snapshot = client.snapshot, None
+            self._resumable[reader.token] = (reader, self._surroundings.monotonic() + _RESUMABLE_S)
+            self._close_resumable(_RESUMABLE_COUNT_MAX)
         if client.task is not None:
             client.effects.put_nowait(CloseConnection(reason))
         self._publish_soon = True
@@ -372,6 +385,8 @@ class PrimaryEngine:
             token = self._surroundings.random_bytes(16)
             known = await run(store.open_session, effect.node_id, effect.presented, token, effect.node_info)
             self._handle(client, session.session_opened(token if known else b"", self._dispatched_seq))
+        elif isinstance(effect, AdoptCopy):
+            await self._adopt_copy(client, effect)
         elif isinstance(effect, ConfirmSession):
             await self._confirm(client, effect)
         elif isinstance(effect, ConfirmVerdicts):
@@ -379,7 +394,16 @@ class PrimaryEngine:
         elif isinstance(effect, OpenSnapshot):
             await self._open_snapshot(client, effect)
         elif isinstance(effect, ReadSnapshot):
-            await self._read_snapshot(client)
+            await self._read_snapshot(client, effect.number)
+
+    async def _adopt_copy(self, client: _Client, effect: AdoptCopy) -> None:
+        assert self._store is not None
+        token = self._surroundings.random_bytes(16)
+        claims = [(claim.nonce, claim.hash, claim.seq) for claim in effect.claims]
+        node, known, floor, head = await self._storage.run_patiently(
+            self._store.adopt_copy, effect.node, effect.public_key, token, effect.node_info, claims
+        )
+        self._handle(client, client.session.adopted(node, token, head, floor, known))
 
     async def _confirm(self, client: _Client, effect: ConfirmSession) -> None:
         log, store = self._log, self._store
@@ -394,23 +418,44 @@ class PrimaryEngine:
         self._handle(client, client.session.session_confirmed(effect, current, matches))
 
     async def _open_snapshot(self, client: _Client, effect: OpenSnapshot) -> None:
-        def work() -> tuple[SnapshotReader, Any]:
-            reader = SnapshotReader(self._surroundings.reading_connection(self._uri.path), effect.user_id)
-            return reader, reader.open()
+        kept = self._resumable.pop(effect.token, None)
+        if kept is not None:
+            reader, _ = kept
+            if reader.user_id == effect.user_id and effect.parts and reader.has(effect.parts + 1):
+                client.snapshot = reader
+                self._handle(client, client.session.snapshot_opened(reader.header, effect.parts))
+                return
+            await self._reading.run(reader.close)
+        token = self._surroundings.random_bytes(16)
 
-        reader, header = await self._reading.run(work)
-        client.snapshot, client.parts = reader, reader.parts()
-        self._handle(client, client.session.snapshot_read(header))
+        def work() -> SnapshotReader:
+            # twice the window: what was sent and not acknowledged may be asked for again
+            db = self._surroundings.reading_connection(self._uri.path)
+            reader = SnapshotReader(db, effect.user_id, token, 2 * WINDOW_MESSAGES)
+            reader.open()
+            return reader
 
-    async def _read_snapshot(self, client: _Client) -> None:
-        parts = client.parts
-        if parts is None:
+        client.snapshot = await self._reading.run(work)
+        self._handle(client, client.session.snapshot_opened(client.snapshot.header, 0))
+
+    async def _read_snapshot(self, client: _Client, number: int) -> None:
+        reader = client.snapshot
+        if reader is None:
             return
-        part = await self._reading.run(next, parts)
-        if isinstance(part, SnapshotTail) and client.snapshot is not None:
-            await self._reading.run(client.snapshot.close)
-            client.snapshot = client.parts = None
+        part = await self._reading.run(reader.part, number)
+        if isinstance(part, SnapshotTail):
+            client.snapshot = None
+            await self._reading.run(reader.close)
         self._handle(client, client.session.snapshot_read(part))
+
+    def _close_resumable(self, count_max: int) -> None:
+        """Let go of downloads that nobody has come back for, and of the oldest beyond ``count_max``."""
+        now = self._surroundings.monotonic()
+        due = [token for token, (_, until) in self._resumable.items() if until <= now]
+        due += list(self._resumable)[: max(0, len(self._resumable) - count_max)]
+        for token in dict.fromkeys(due):
+            reader, _ = self._resumable.pop(token)
+            asyncio.create_task(self._reading.run(reader.close))  # noqa: RUF006 - the storage thread holds it
 
     # --- group commit --------------------------------------------------------------------------------
 
@@ -427,7 +472,7 @@ class PrimaryEngine:
                 PushRequest(
                     push.node_id,
                     push.user_id,
-                    [PushedBody(t.nonce, t.hash, t.body) for t in push.transactions],
+                    [PushedBody(t.nonce, t.hash, t.body, t.knew_rejected) for t in push.transactions],
                 )
                 for _, push in batch
             ]
@@ -548,6 +593,18 @@ class PrimaryEngine:
             now = self._surroundings.monotonic()
             for client in list(self._clients):
                 self._handle(client, client.session.tick(now))
+            self._close_resumable(_RESUMABLE_COUNT_MAX)
+
+    async def _cut_log(self) -> None:
+        """Keep the log from growing for ever: PRAGMA log_keep_days, log_keep_entries."""
+        log, store = self._log, self._store
+        assert log is not None
+        assert store is not None
+        while True:
+            await asyncio.sleep(_CUT_EVERY_S)
+            days, entries = await self._storage.run_patiently(store.log_keeps)
+            while await self._storage.run_patiently(log.cut, days * 86400.0, entries):
+                await asyncio.sleep(0.01)
 
     async def _publish(self) -> None:
         published = -_HEARTBEAT_S

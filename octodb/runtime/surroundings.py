@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 import apsw
 
 from octodb.model.identities import Role
-from octodb.runtime.device_info import collect_node_info
+from octodb.runtime.device_info import collect_node_info, file_identity, new_key_pair
 from octodb.runtime.engine_lock import EngineLock
 from octodb.runtime.engine_thread import StorageThread
 from octodb.runtime.status_file import remove_status_file, write_status_file
@@ -69,6 +69,14 @@ class Surroundings:
     def jitter(self) -> float:
         """Between 0 and 1: it spreads reconnections, it hides nothing."""
         return random.random()  # noqa: S311
+
+    def new_keys(self) -> tuple[bytes, bytes]:
+        """A private and a public Ed25519 key, raw."""
+        return new_key_pair()
+
+    def file_identity(self, path: str) -> str:
+        """What is different for a copy of the file (design.md §8)."""
+        return file_identity(path)
 
     def node_info(self, public_key: bytes, node_type: str, extra: str) -> str:
         return collect_node_info(public_key, node_type, extra)

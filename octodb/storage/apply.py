@@ -68,6 +68,10 @@ class Applier:
     def shapes(self) -> Shapes:
         return self._shapes
 
+    @property
+    def own_ids(self) -> tuple[int, int]:
+        return self._own_ids
+
     def use(self, shapes: Shapes) -> None:
         """The schema changed: forget what was derived from the old one."""
         self._shapes = shapes
@@ -97,6 +101,22 @@ class Applier:
         for keys in checks:
             keys.check()
 
+    def apply_plainly(self, parts: list[tuple[int | str, bytes]]) -> bool:
+        """As ``apply_ordered``, as long as every change finds its row or its place at once. False: one did not, and the
+        caller rolls its savepoint back."""
+        for owner, changeset in parts:
+            for change, op, table, old, new in iterate(changeset):
+                try:
+                    shape = self._shape_for(change, table)
+                    _check_values(shape, op, old, new)
+                    _check_owner(shape, op, old, new, owner)
+                    row = _with_owner(shape, new, owner) if op == "INSERT" else new
+                    if not self._execute(shape, op, old, row, owner):
+                        return False
+                except (Refused, *DATA_ERRORS):
+                    return False
+        return True
+
     def apply_exact(self, changeset: bytes) -> None:
         """Apply as recorded, whoever owns the rows: for undoing what this file itself did.
 
@@ -124,21 +144,11 @@ class Applier:
 
     def _try(self, change: _Change, failed: list[_Change]) -> bool:
         """Whether the change took, or may yet take, effect."""
-        shape, op, old, _, _ = change
         try:
-            self._execute(*change)
+            return self._execute(*change)
         except DATA_ERRORS:
             failed.append(change)
             return True
-        if op == "INSERT":
-            return True
-        effective = self._db.changes() > 0
-        if effective and op == "DELETE" and shape.row_id_column is not None:
-            row_id = old[shape.key[0]]
-            # a forged key may be of any type
-            if isinstance(row_id, int) and self._own_ids[0] <= row_id <= self._own_ids[1]:
-                self.deleted_ids[shape.name] = max(row_id, self.deleted_ids.get(shape.name, 0))
-        return effective
 
     def _settle(self, failed: list[_Change]) -> None:
         """Place what met a constraint: again and again while that helps, displacing local rows, exchanging values."""
@@ -200,7 +210,8 @@ class Applier:
             raise Refused(rejection_of(error, change[0])) from error
         raise Refused(Rejection("constraint", "UNIQUE rows change places", change[0].name))
 
-    def _execute(self, shape: TableShape, op: str, old: Any, new: Any, owner: int | str | None) -> None:
+    def _execute(self, shape: TableShape, op: str, old: Any, new: Any, owner: int | str | None) -> bool:
+        """Run one change. False: the row was not there."""
         if op == "INSERT":
             sql = self._sql.get(("I", shape.name, len(new)))
             if sql is None:
@@ -209,7 +220,7 @@ class Applier:
                 sql = f"INSERT INTO {shape.quoted} ({columns}) VALUES ({marks})"
                 self._sql["I", shape.name, len(new)] = sql
             self._cursor.execute(sql, new)
-            return
+            return True
         values: list[Any] = []
         if op == "DELETE":
             sql = f"DELETE FROM {shape.quoted}"
@@ -220,7 +231,7 @@ class Applier:
                 if value is not apsw.no_change and not (i == shape.owner and owner is not None)
             )
             if not changed:
-                return
+                return True
             sql = self._sql.get(("U", shape.name, changed), "")
             if not sql:
                 assign = ", ".join(f"{quote_name(shape.columns[i])} = ?" for i in changed)
@@ -233,6 +244,15 @@ class Applier:
             sql += f" AND {shape.owner_column} = ?"
             values.append(owner)
         self._cursor.execute(sql, values)
+        effective = self._db.changes() > 0
+        if effective and op == "DELETE" and shape.row_id_column is not None:
+            self._note_deleted(shape, old[shape.key[0]])
+        return effective
+
+    def _note_deleted(self, shape: TableShape, row_id: object) -> None:
+        # a forged key may be of any type
+        if isinstance(row_id, int) and self._own_ids[0] <= row_id <= self._own_ids[1]:
+            self.deleted_ids[shape.name] = max(row_id, self.deleted_ids.get(shape.name, 0))
 
     def _displace_for(self, changes: list[_Change]) -> bool:
         """Move local rows out of the way of the changes; False when there was none."""

@@ -24,6 +24,7 @@ from octodb.storage.schema_rules import check_replicable, incomplete_triggers, i
 from octodb.storage.shapes import Shapes
 
 __all__ = [
+    "FileNotice",
     "NodeSeed",
     "connect_file",
     "engine_connection",
@@ -45,6 +46,17 @@ class NodeSeed:
     database_id: bytes
     epoch: bytes
     now: float
+
+
+@dataclass(frozen=True, slots=True)
+class FileNotice:
+    """``identity``: text that is another one for a copy of the file; '' when nothing is known.
+
+    ``provisional_id``: a random node id of the upper half, in whose range the file makes row ids should it be a copy.
+    """
+
+    identity: str
+    provisional_id: int
 
 
 def connect_file(uri: NodeUri, timeout_s: float) -> apsw.Connection:
@@ -69,9 +81,12 @@ def connect_file(uri: NodeUri, timeout_s: float) -> apsw.Connection:
     return db
 
 
-def open_node_file(db: apsw.Connection, uri: NodeUri, seed: Callable[[], NodeSeed]) -> dict[str, Any]:
+def open_node_file(
+    db: apsw.Connection, uri: NodeUri, seed: Callable[[], NodeSeed], notice: FileNotice | None = None
+) -> dict[str, Any]:
     """Make or check the meta tables of a node file and return their single values.
 
+    ``notice``: what shows whether it is a copy of another device's file.
     Raises ConfigError when the file has another role, authorization mode or format.
     """
     assert uri.role is not None
@@ -91,6 +106,11 @@ def open_node_file(db: apsw.Connection, uri: NodeUri, seed: Callable[[], NodeSee
     values = meta.get_all()
     meta.check_format()
     _check_role(uri, values)
+    if notice is not None and not uri.read_only and _is_elsewhere(values, notice):
+        # two copies that write offline must not hand out the same row ids (design.md §8)
+        values["provisional_id"] = notice.provisional_id
+        meta.set(provisional_id=notice.provisional_id, file_identity=notice.identity)
+        meta.bump_generation()
     if not uri.read_only and (remembered := str(_to_remember(uri, values.get("uri")))) != values.get("uri"):
         meta.set(uri=remembered)
     return values
@@ -133,6 +153,18 @@ def sync_wal(path: str) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _is_elsewhere(values: dict[str, Any], notice: FileNotice) -> bool:
+    """Whether this device's file was somewhere else when a primary or an opening last looked."""
+    known = values.get("file_identity", "")
+    return bool(
+        values.get("ready")
+        and known
+        and notice.identity
+        and known != notice.identity
+        and values["role"] == Role.SECONDARY
+    )
 
 
 def _make_private_file(path: str) -> None:

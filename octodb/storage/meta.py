@@ -49,6 +49,7 @@ _DEVICE: Final = """
 CREATE TABLE IF NOT EXISTS _octodb_outbox (
     nonce INTEGER PRIMARY KEY, body BLOB NOT NULL, hash BLOB NOT NULL,
     undo BLOB, local BLOB, made_at REAL NOT NULL, suspended TEXT, knew_rejected INTEGER NOT NULL DEFAULT 0);
+CREATE INDEX IF NOT EXISTS _octodb_outbox_suspended ON _octodb_outbox (nonce) WHERE suspended IS NOT NULL;
 CREATE TABLE IF NOT EXISTS _octodb_sent (
     nonce INTEGER PRIMARY KEY, seq INTEGER NOT NULL, body BLOB NOT NULL, hash BLOB NOT NULL, made_at REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS _octodb_rejected (
@@ -74,6 +75,7 @@ CREATE TABLE IF NOT EXISTS _octodb_nodes (
     last_nonce INTEGER NOT NULL DEFAULT 0, confirmed_nonce INTEGER NOT NULL DEFAULT 0,
     token BLOB NOT NULL DEFAULT x'', previous_token BLOB, revoked INTEGER NOT NULL DEFAULT 0,
     info TEXT NOT NULL DEFAULT '{}', created_at REAL NOT NULL, last_seen REAL, copy_of INTEGER);
+CREATE INDEX IF NOT EXISTS _octodb_nodes_copies ON _octodb_nodes (copy_of) WHERE copy_of IS NOT NULL;
 """
 
 
@@ -159,6 +161,9 @@ class Meta:
         for table in tables:
             self._db.execute("INSERT OR REPLACE INTO _octodb_schema_changes VALUES (?, ?)", (table, seq))
 
+    def forget_schema_changes(self) -> None:
+        self._db.execute("DELETE FROM _octodb_schema_changes")
+
     def schema_changes(self) -> dict[str, int]:
         return dict(self._db.execute("SELECT table_name, seq FROM _octodb_schema_changes"))
 
@@ -201,7 +206,10 @@ def _displaced_value(value: dict[str, Any]) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class OutboxRow:
-    """A transaction without a verdict. ``undo`` None: what the body did. ``suspended``: why it is not applied now."""
+    """A transaction without a verdict. ``undo`` None: what the body did. ``suspended``: why it is not applied now.
+
+    ``knew_rejected``: the newest rejected transaction of which this device knew when it made this one.
+    """
 
     nonce: int
     body: bytes
@@ -210,6 +218,7 @@ class OutboxRow:
     local: bytes | None
     made_at: float
     suspended: str | None
+    knew_rejected: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,18 +236,26 @@ class Outbox:
 
     # Accepted bodies stay for this many transactions, so that a primary restored from a backup can be offered them.
     SENT_KEPT: Final = 1000
-    _COLUMNS: Final = "nonce, body, hash, undo, local, made_at, suspended"
+    _COLUMNS: Final = "nonce, body, hash, undo, local, made_at, suspended, knew_rejected"
 
     def __init__(self, db: apsw.Connection) -> None:
         self._db = db
 
     def append(
-        self, nonce: int, body: bytes, hash_of_body: bytes, undo: bytes | None, local: bytes | None, now: float
+        self,
+        nonce: int,
+        body: bytes,
+        hash_of_body: bytes,
+        undo: bytes | None,
+        local: bytes | None,
+        now: float,
+        knew_rejected: int = 0,
     ) -> None:
         """Store a transaction. The caller holds the write lock since it learned the last nonce."""
         self._db.execute(
-            "INSERT INTO _octodb_outbox(nonce, body, hash, undo, local, made_at) VALUES (?, ?, ?, ?, ?, ?)",
-            (nonce, body, hash_of_body, undo, local, now),
+            "INSERT INTO _octodb_outbox(nonce, body, hash, undo, local, made_at, knew_rejected)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (nonce, body, hash_of_body, undo, local, now, knew_rejected),
         )
 
     def drop(self, nonce: int) -> None:
@@ -251,10 +268,37 @@ class Outbox:
         )
         return int(one_value(self._db, sql))
 
+    def last_rejected(self) -> int:
+        """The newest transaction that was rejected; 0 when none was."""
+        sql = "SELECT coalesce((SELECT value FROM _octodb_meta WHERE key = 'last_rejected'), 0)"
+        return int(one_value(self._db, sql))
+
     def oldest(self) -> tuple[int, float] | None:
         """Nonce and time of the oldest transaction without a verdict."""
         row = self._db.execute("SELECT nonce, made_at FROM _octodb_outbox ORDER BY nonce LIMIT 1").fetchone()
         return None if row is None else (row[0], row[1])
+
+    def settled_nonce(self) -> int:
+        """Verdicts up to this nonce are stored, and the primary may forget them.
+
+        It needs a refusal as long as a transaction waits that was made without knowledge of it: that one may build on
+        what was refused.
+        """
+        row = self._db.execute("SELECT nonce, knew_rejected FROM _octodb_outbox ORDER BY nonce LIMIT 1").fetchone()
+        if row is None:
+            return self.last_nonce()
+        return int(row[0] - 1 if row[1] >= self.last_rejected() else min(row[0] - 1, row[1]))
+
+    def has(self, nonce: int) -> bool:
+        return self._db.execute("SELECT 1 FROM _octodb_outbox WHERE nonce = ?", (nonce,)).fetchone() is not None
+
+    def first_nonces(self, count: int) -> list[int]:
+        sql = "SELECT nonce FROM _octodb_outbox ORDER BY nonce LIMIT ?"
+        return [row[0] for row in self._db.execute(sql, (count,))]
+
+    def any_suspended(self) -> bool:
+        sql = "SELECT 1 FROM _octodb_outbox WHERE suspended IS NOT NULL LIMIT 1"
+        return self._db.execute(sql).fetchone() is not None
 
     def count(self) -> int:
         return int(one_value(self._db, "SELECT count(*) FROM _octodb_outbox"))
@@ -267,25 +311,49 @@ class Outbox:
         row = self._db.execute(sql, (nonce,)).fetchone()
         return None if row is None else OutboxRow(*row)
 
-    def nonces(self, *, newest_first: bool = False) -> list[int]:
-        order = "DESC" if newest_first else "ASC"
-        return [row[0] for row in self._db.execute(f"SELECT nonce FROM _octodb_outbox ORDER BY nonce {order}")]
+    def nonces(self) -> list[int]:
+        return [row[0] for row in self._db.execute("SELECT nonce FROM _octodb_outbox ORDER BY nonce")]
 
-    def pending(self) -> Iterator[OutboxRow]:
-        for row in self._db.execute(f"SELECT {self._COLUMNS} FROM _octodb_outbox ORDER BY nonce"):
+    def pending(self, after: int = 0) -> Iterator[OutboxRow]:
+        for row in self._db.execute(
+            f"SELECT {self._COLUMNS} FROM _octodb_outbox WHERE nonce > ? ORDER BY nonce", (after,)
+        ):
             yield OutboxRow(*row)
 
-    def read_to_send(self, after: int, count_max: int, bytes_max: int) -> list[tuple[int, bytes, bytes]]:
-        """(nonce, hash, body) of the oldest transactions above ``after``: at least one, then up to the limits."""
-        sql = "SELECT nonce, hash, body FROM _octodb_outbox WHERE nonce > ? ORDER BY nonce LIMIT ?"
-        found: list[tuple[int, bytes, bytes]] = []
+    def read_to_send(self, after: int, count_max: int, bytes_max: int) -> list[tuple[int, bytes, bytes, int]]:
+        """(nonce, hash, body, knew_rejected) of the oldest transactions above ``after``: at least one, then up to the
+        limits."""
+        sql = "SELECT nonce, hash, body, knew_rejected FROM _octodb_outbox WHERE nonce > ? ORDER BY nonce LIMIT ?"
+        found: list[tuple[int, bytes, bytes, int]] = []
         size = 0
         for row in self._db.execute(sql, (after, count_max)):
             size += len(row[2])
             if found and size > bytes_max:
                 break
-            found.append((row[0], row[1], row[2]))
+            found.append((row[0], row[1], row[2], row[3]))
         return found
+
+    def sent(self) -> list[tuple[int, bytes, int]]:
+        """(nonce, hash, seq) of the accepted transactions that are kept."""
+        return [(row[0], row[1], row[2]) for row in self._db.execute("SELECT nonce, hash, seq FROM _octodb_sent")]
+
+    def offer_again(self, nonces: list[int], reason: str) -> None:
+        """Accepted transactions that the primary has lost wait for a verdict again. Their rows are not applied."""
+        for nonce in nonces:
+            self._db.execute(
+                "INSERT OR IGNORE INTO _octodb_outbox(nonce, body, hash, undo, made_at, suspended, knew_rejected)"
+                " SELECT nonce, body, hash, x'', made_at, ?, ? FROM _octodb_sent WHERE nonce = ?",
+                (reason, self.last_rejected(), nonce),
+            )
+            self._db.execute("DELETE FROM _octodb_sent WHERE nonce = ?", (nonce,))
+
+    def forget_sent(self) -> None:
+        """What was accepted cannot be offered again: it was under another identity of this device."""
+        self._db.execute("DELETE FROM _octodb_sent")
+
+    def set_body(self, nonce: int, body: bytes, hash_of_body: bytes) -> None:
+        """Only for giving a copied file's rows other ids, before anybody has seen them (design.md §8)."""
+        self._db.execute("UPDATE _octodb_outbox SET body = ?, hash = ? WHERE nonce = ?", (body, hash_of_body, nonce))
 
     def set_undo(self, nonce: int, undo: bytes | None, suspended: str | None) -> None:
         sql = "UPDATE _octodb_outbox SET undo = ?, suspended = ? WHERE nonce = ?"
@@ -317,13 +385,16 @@ class Outbox:
             ),
         )
         self._finish(nonce)
+        self._remember("last_rejected", nonce)
 
     def _finish(self, nonce: int) -> None:
         self.drop(nonce)
+        self._remember("last_nonce", nonce)
+
+    def _remember(self, key: str, nonce: int) -> None:
         self._db.execute(
-            "INSERT INTO _octodb_meta VALUES ('last_nonce', ?)"
-            " ON CONFLICT DO UPDATE SET value = max(value, excluded.value)",
-            (nonce,),
+            "INSERT INTO _octodb_meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = max(value, excluded.value)",
+            (key, nonce),
         )
 
     def rejected(self) -> list[RejectedRow]:
@@ -407,22 +478,34 @@ class LogTables:
             size += len(row[6])
         return found, True
 
-    def verdict(self, node_id: int, nonce: int) -> tuple[bytes, int, Rejection | None] | None:
-        """(hash, seq, rejection) of a transaction that has a verdict: seq > 0 accepted, otherwise rejected."""
-        sql = "SELECT hash, seq FROM _octodb_log WHERE origin = ? AND nonce = ?"
+    def verdict(self, node_id: int, nonce: int) -> tuple[bytes, int, Rejection | None, bool] | None:
+        """(hash, seq, rejection, elsewhere) of a transaction that has a verdict: seq > 0 accepted, otherwise rejected.
+
+        ``elsewhere``: no entry of the log tells its device.
+        """
+        found = self.accepted(node_id, nonce)
+        if found is not None:
+            return *found, None, False
+        sql = "SELECT hash, seq FROM _octodb_acceptances WHERE node_id = ? AND nonce = ?"
         row = self._db.execute(sql, (node_id, nonce)).fetchone()
         if row is not None:
-            return row[0], row[1], None
+            return row[0], row[1], None, True
         sql = "SELECT hash, code, message, table_name, columns FROM _octodb_refusals WHERE node_id = ? AND nonce = ?"
         row = self._db.execute(sql, (node_id, nonce)).fetchone()
         if row is None:
             return None
-        return row[0], 0, Rejection(row[1], row[2], row[3], tuple(json.loads(row[4])))
+        return row[0], 0, Rejection(row[1], row[2], row[3], tuple(json.loads(row[4]))), True
 
-    def refuse(self, node_id: int, nonce: int, hash_of_body: bytes, rejection: Rejection) -> None:
+    def accepted(self, node_id: int, nonce: int) -> tuple[bytes, int] | None:
+        """(hash, seq) of a device's transaction that is in the log."""
+        sql = "SELECT hash, seq FROM _octodb_log WHERE origin = ? AND nonce = ?"
+        row = self._db.execute(sql, (node_id, nonce)).fetchone()
+        return None if row is None else (row[0], row[1])
+
+    def refuse(self, node_id: int, nonce: int, hash_of_body: bytes, rejection: Rejection, made: bytes) -> None:
         self._db.execute(
-            "INSERT INTO _octodb_refusals(node_id, nonce, hash, code, message, table_name, columns)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO _octodb_refusals(node_id, nonce, hash, code, message, table_name, columns, made)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 node_id,
                 nonce,
@@ -431,11 +514,79 @@ class LogTables:
                 rejection.message,
                 rejection.table,
                 json.dumps(rejection.columns),
+                made,
             ),
         )
 
-    def forget_refusals(self, node_id: int, confirmed_nonce: int) -> None:
-        self._db.execute("DELETE FROM _octodb_refusals WHERE node_id = ? AND nonce <= ?", (node_id, confirmed_nonce))
+    def refused(self, node_id: int) -> list[tuple[int, bytes]]:
+        """(nonce, made) of the refusals that are kept."""
+        sql = "SELECT nonce, made FROM _octodb_refusals WHERE node_id = ? ORDER BY nonce"
+        return [(row[0], row[1]) for row in self._db.execute(sql, (node_id,))]
+
+    def keep_acceptance(self, node_id: int, nonce: int, hash_of_body: bytes, seq: int) -> None:
+        """A transaction was accepted, and no entry under its number will say so."""
+        sql = "INSERT OR IGNORE INTO _octodb_acceptances VALUES (?, ?, ?, ?)"
+        self._db.execute(sql, (node_id, nonce, hash_of_body, seq))
+
+    def forget_verdicts(self, node_id: int, confirmed_nonce: int) -> None:
+        """The device has them; what is in the log stays there."""
+        for table in ("_octodb_refusals", "_octodb_acceptances"):
+            self._db.execute(f"DELETE FROM {table} WHERE node_id = ? AND nonce <= ?", (node_id, confirmed_nonce))
+
+    # --- the beginning of the log --------------------------------------------------------------------
+
+    def floor(self) -> int:
+        """Entries up to this position were cut off; 0: none was."""
+        return int(one_value(self._db, "SELECT coalesce((SELECT value FROM _octodb_meta WHERE key = 'floor'), 0)"))
+
+    def oldest_kept(self, floor: int, since: float) -> int:
+        """Position of the newest entry above ``floor`` made before ``since``; ``floor`` when there is none.
+
+        Times rise with positions, or nearly: found by halving.
+        """
+        sql = "SELECT seq, made_at FROM _octodb_log WHERE id >= ? AND seq > ? ORDER BY id LIMIT 1"
+        first = self._db.execute("SELECT min(id) FROM _octodb_log WHERE seq > ?1", (floor,)).fetchone()
+        if first is None or first[0] is None:
+            return floor
+        low, high, found = int(first[0]), self.last_id(), floor
+        while low <= high:
+            middle = (low + high) // 2
+            row = self._db.execute(sql, (middle, floor)).fetchone()
+            if row is not None and row[1] < since:
+                found, low = int(row[0]), middle + 1
+            else:
+                high = middle - 1
+        return found
+
+    def cut(self, upto: int, rows_max: int) -> int:
+        """Forget bodies of entries up to position ``upto``, about ``rows_max`` parts at once; return the new floor.
+
+        The newest part of each stream stays without its body: it holds the running hash. What a device may still ask
+        the verdict of is kept as an acceptance.
+        """
+        floor = self.floor()
+        sql = (
+            "SELECT l.id, l.seq, l.owner, l.origin, l.nonce, l.hash, n.confirmed_nonce FROM _octodb_log AS l"
+            " LEFT JOIN _octodb_nodes AS n ON n.node_id = l.origin AND l.nonce IS NOT NULL"
+            " WHERE l.id > coalesce((SELECT value FROM _octodb_meta WHERE key = 'floor_id'), 0) AND l.seq <= ?"
+            " ORDER BY l.id LIMIT ?"
+        )
+        rows: list[tuple[Any, ...]] = self._db.execute(sql, (upto, rows_max)).fetchall()
+        if not rows:
+            return floor
+        if len(rows) == rows_max:  # all parts of a position go together
+            rest = "SELECT id, seq, owner, origin, nonce, hash, 0 FROM _octodb_log WHERE id > ? AND seq = ?"
+            rows += self._db.execute(rest, (rows[-1][0], rows[-1][1])).fetchall()
+        for _, seq, _, origin, nonce, digest, confirmed in rows:
+            if nonce is not None and nonce > (confirmed or 0):
+                self.keep_acceptance(origin, nonce, digest, seq)
+        newest = {row[2]: row[0] for row in rows}
+        for owner, row_id in newest.items():
+            self._db.execute("DELETE FROM _octodb_log WHERE owner = ? AND id < ?", (owner, row_id))
+            self._db.execute("UPDATE _octodb_log SET body = x'', nonce = NULL WHERE id = ?", (row_id,))
+        self._db.execute("INSERT OR REPLACE INTO _octodb_meta VALUES ('floor', ?)", (rows[-1][1],))
+        self._db.execute("INSERT OR REPLACE INTO _octodb_meta VALUES ('floor_id', ?)", (rows[-1][0],))
+        return int(rows[-1][1])
 
 
 class NodeTable:
@@ -495,7 +646,31 @@ class NodeTable:
         self._db.execute(sql, (text, node_id))
 
     def revoke(self, node_id: int) -> None:
-        self._db.execute("UPDATE _octodb_nodes SET revoked = 1 WHERE node_id = ?", (node_id,))
+        """Cut it off, and the copies of its file with it."""
+        copies = (
+            "WITH RECURSIVE copies(id) AS (VALUES (?) UNION"
+            " SELECT node_id FROM _octodb_nodes, copies WHERE copy_of = copies.id)"
+        )
+        self._db.execute(f"{copies} UPDATE _octodb_nodes SET revoked = 1 WHERE node_id IN copies", (node_id,))
+
+    def set_copy_of(self, node_id: int, original: int) -> None:
+        self._db.execute("UPDATE _octodb_nodes SET copy_of = ? WHERE node_id = ?", (original, node_id))
+
+    def copy_of(self, node_id: int) -> int | None:
+        """The node of whose file this one's was a copy."""
+        row = self._db.execute("SELECT copy_of FROM _octodb_nodes WHERE node_id = ?", (node_id,)).fetchone()
+        return None if row is None else row[0]
+
+    def family(self, node_id: int) -> list[int]:
+        """The other nodes whose files are copies of the same one."""
+        root = node_id
+        while (original := self.copy_of(root)) is not None:
+            root = original
+        sql = (
+            "WITH RECURSIVE copies(id) AS (VALUES (?) UNION"
+            " SELECT node_id FROM _octodb_nodes, copies WHERE copy_of = copies.id) SELECT id FROM copies"
+        )
+        return [row[0] for row in self._db.execute(sql, (root,)) if row[0] != node_id]
 
     def all(self) -> list[tuple[Any, ...]]:
         """(node_id, user_id, node_type, public_key, last_nonce, revoked, info, created_at, last_seen) of each."""

@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 import apsw
 
 from octodb.errors import NotReadyError, NotSupportedError, OperationalError, OwnershipError
-from octodb.model.identities import Identity, Role, row_id_range
+from octodb.model.identities import Identity, Role
 from octodb.model.owners import normalise_owner
 from octodb.model.transactions import BODY_BYTES_MAX
 from octodb.sql.ddl import parse_ddl
@@ -108,6 +108,7 @@ class NodeStatements(PlainStatements):
         self._next_ids: dict[str, int] = {}
         self._generates_ids = False  # so does what runs now: what we remember of ids holds
         self._own_ids = (0, 0)
+        self._generation = 0  # of the identity: a file that proves to be a copy is given another
         self._own_changes = 0  # rows of ours that the application did not change
         self._fresh = False  # schema looked at in this transaction
         self._version = -1  # of the schema that shapes, guards and cached texts were made for
@@ -221,7 +222,8 @@ class NodeStatements(PlainStatements):
             return True
         self._identity = self._port.identity()
         if self._identity.ready:
-            self._own_ids = row_id_range(self._identity.node_id)
+            self._own_ids = self._identity.row_ids
+            self._generation = self._meta.get("generation", 0)
             self._capture = Capture(self.db, self._role, self._identity.user_id)
             self._recorder = self._port.recorder(self.db, self._identity)
         return self._identity.ready
@@ -338,10 +340,20 @@ class NodeStatements(PlainStatements):
         if version != self._data_version:
             self._data_version = version
             self._forget_remembered()
+            if self._role is Role.SECONDARY and self._meta.get("generation", 0) != self._generation:
+                self._identity_changed()
             if schema_version(self.db) != self._version:
                 self._schema_changed()
         elif self._version == -1:
             self._schema_changed()
+
+    def _identity_changed(self) -> None:
+        values = self._meta.get_all()
+        self._generation = values["generation"]
+        self._identity = Identity.of(values)
+        self._own_ids = self._identity.row_ids
+        self._recorder = self._port.recorder(self.db, self._identity)
+        self._version = -1  # the recorder asks for the schema's position
 
     def _forget_remembered(self) -> None:
         """The last row ids and the last nonce hold as long as only this connection commits."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import apsw
 
@@ -15,9 +15,11 @@ from octodb.errors import ProgrammingError
 from octodb.model.identities import ADMIN_ID, AuthMode, NodeRecord, Role
 from octodb.storage.meta import LogTables, Meta, NodeTable
 
-__all__ = ["PrimaryStore", "node_rows"]
+__all__ = ["LOG_KEEP_DAYS", "PrimaryStore", "node_rows"]
 
 _T = TypeVar("_T")
+# Devices that come back later download anew and keep their queue.
+LOG_KEEP_DAYS: Final = 90.0
 
 
 class PrimaryStore:
@@ -29,6 +31,10 @@ class PrimaryStore:
         self._meta = Meta(db)
         self._nodes = NodeTable(db)
         self._log = LogTables(db)
+
+    def log_keeps(self) -> tuple[float, int]:
+        """How many days and entries the log goes back; 0 entries: however many there are."""
+        return float(self._meta.get("log_keep_days", LOG_KEEP_DAYS)), int(self._meta.get("log_keep_entries", 0))
 
     def values(self) -> dict[str, Any]:
         return self._meta.get_all()
@@ -108,10 +114,39 @@ class PrimaryStore:
 
         def work() -> bool:
             current, previous = self._nodes.tokens(node_id)
-            if presented != current and (previous is None or presented != previous):
+            restored = not current and previous is None  # from a backup: it cannot know the newest token
+            if not restored and presented != current and (previous is None or presented != previous):
                 return False
             self._nodes.set_tokens(node_id, token, presented, info, self._clock())
             return True
+
+        return self._write(work)
+
+    def adopt_copy(
+        self, original: NodeRecord, public_key: bytes, token: bytes, info: str, claims: list[tuple[int, bytes, int]]
+    ) -> tuple[NodeRecord | None, list[tuple[int, int]], int, int]:
+        """Give a copied file an identity of its own under the same user (design.md §8).
+
+        ``claims``: (nonce, hash, seq) of its transactions. Returns its record (None: the key is another node's),
+        (nonce, seq) of the claims that the log has, the position where the log begins, and its head.
+        """
+
+        def work() -> tuple[NodeRecord | None, list[tuple[int, int]], int, int]:
+            record = self._nodes.by_key(public_key)
+            if record is None:
+                record = NodeRecord(self._meta.next_identity(), original.user_id, original.node_type, public_key)
+                self._nodes.add(record, info, self._clock())
+                self._nodes.set_copy_of(record.node_id, original.node_id)
+            elif self._nodes.copy_of(record.node_id) != original.node_id or record.last_nonce:
+                return None, [], 0, 0
+            self._nodes.set_tokens(record.node_id, token, b"", info, self._clock())
+            floor = self._log.floor()
+            known = [
+                (nonce, found[1] if found else seq)
+                for nonce, digest, seq in claims
+                if ((found := self._log.accepted(original.node_id, nonce)) and found[0] == digest) or 0 < seq <= floor
+            ]
+            return record, known, floor, self._log.head()
 
         return self._write(work)
 
@@ -133,7 +168,7 @@ class PrimaryStore:
 
     def _confirm(self, node_id: int, confirmed_nonce: int) -> None:
         self._nodes.set_confirmed(node_id, confirmed_nonce)
-        self._log.forget_refusals(node_id, confirmed_nonce)
+        self._log.forget_verdicts(node_id, confirmed_nonce)
 
     def _write(self, work: Callable[[], _T]) -> _T:
         if self._db.in_transaction:

@@ -11,7 +11,7 @@ from typing import Protocol
 import apsw
 
 from octodb.errors import OperationalError
-from octodb.model.identities import ADMIN_ID, row_id_range
+from octodb.model.identities import ADMIN_ID, Identity, row_id_range
 from octodb.model.owners import EVERYBODY
 from octodb.model.transactions import BODY_BYTES_MAX, Op, body_hash, encode_body
 from octodb.storage.capture import CapturedDdl, CapturedOp
@@ -47,13 +47,13 @@ class AdminLog(Protocol):
 class DeviceRecorder:
     """Puts a device's transaction into the outbox. ``clock`` gives seconds since the epoch."""
 
-    def __init__(self, db: apsw.Connection, user_id: int, node_id: int, clock: Callable[[], float]) -> None:
+    def __init__(self, db: apsw.Connection, identity: Identity, clock: Callable[[], float]) -> None:
         self._meta = Meta(db)
         self._outbox = Outbox(db)
-        self._user_id = user_id
-        self._own_ids = row_id_range(node_id)
+        self._user_id = identity.user_id
+        self._own_ids = identity.row_ids
         self._clock = clock
-        self._last_nonce: int | None = None
+        self._last: tuple[int, int] | None = None  # last nonce, newest rejected one
         self.schema_seq = 0
 
     def record(self, ops: list[CapturedOp]) -> int | None:
@@ -70,17 +70,17 @@ class DeviceRecorder:
             return None
         body = encode_body(self.schema_seq, body_ops)
         _check_size(len(body))
-        last = self._outbox.last_nonce() if self._last_nonce is None else self._last_nonce
-        self._outbox.append(last + 1, body, body_hash(body), undo, local or None, self._clock())
-        self._last_nonce = last + 1
+        last, rejected = self._last or (self._outbox.last_nonce(), self._outbox.last_rejected())
+        self._outbox.append(last + 1, body, body_hash(body), undo, local or None, self._clock(), rejected)
+        self._last = (last + 1, rejected)
         return last + 1
 
     def forget(self, number: int) -> None:
         self._outbox.drop(number)
-        self._last_nonce = None
+        self._last = None
 
     def invalidate(self) -> None:
-        self._last_nonce = None
+        self._last = None
 
 
 class PrimaryRecorder:

@@ -6,6 +6,7 @@ holds one write transaction from header to tail: a download that breaks off leav
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -28,11 +29,18 @@ _CHUNK_ROWS_MAX: Final = 2000
 
 
 class SnapshotReader:
-    """What user ``user_id`` may see, read from a connection of its own."""
+    """What user ``user_id`` may see, read from a connection of its own.
 
-    def __init__(self, db: apsw.Connection, user_id: int) -> None:
+    ``kept_max``: so many of the newest parts can be read once more, when a download is resumed.
+    """
+
+    def __init__(self, db: apsw.Connection, user_id: int, token: bytes, kept_max: int) -> None:
         self._db = db
-        self._user_id = user_id
+        self.user_id = user_id
+        self.token = token
+        self._kept: deque[SnapshotRows | SnapshotTail] = deque(maxlen=kept_max)
+        self._count = 0
+        self._parts: Iterator[SnapshotRows | SnapshotTail] | None = None
         self._log = LogTables(db)
         self._meta = Meta(db)
 
@@ -43,23 +51,51 @@ class SnapshotReader:
         self._shapes = Shapes.read(self._db)
         shared = [one for one in shared_objects(self._db) if not self._shapes.is_shadow(one.name)]
         self._tail = SnapshotTail(tuple(one.sql or "" for one in shared if one.kind != "table"))
-        counts = [self._count(shape) for shape in self._shapes.replicated()]
-        return SnapshotHeader(
+        counts = [self._count_rows(shape) for shape in self._shapes.replicated()]
+        self._parts = self._read_parts()
+        self.header = SnapshotHeader(
             seq=seq,
             epoch=self._meta.get("epoch"),
             chain_all=self._chain(EVERYBODY),
-            chain_user=self._chain(self._user_id),
+            chain_user=self._chain(self.user_id),
             schema_seq=self._meta.get("schema_seq", 0),
             tables=tuple(one.sql or "" for one in shared if one.kind == "table"),
             rows_total=sum(counts),
+            token=self.token,
         )
+        return self.header
 
-    def parts(self) -> Iterator[SnapshotRows | SnapshotTail]:
+    def has(self, number: int) -> bool:
+        """Whether part ``number`` can be read: the next one, or one of those that are kept."""
+        return self._count - len(self._kept) < number <= self._count + 1
+
+    def part(self, number: int) -> SnapshotRows | SnapshotTail:
+        """Part ``number``, counted from 1; the last one is the tail. Raises LookupError where ``has`` says no."""
+        if not self.has(number):
+            raise LookupError(f"part {number} of a download is not kept any more")
+        if number <= self._count:
+            return self._kept[number - self._count - 1]
+        assert self._parts is not None
+        found = next(self._parts)
+        self._count += 1
+        self._kept.append(found)
+        return found
+
+    def _read_parts(self) -> Iterator[SnapshotRows | SnapshotTail]:
         """The rows, the user's own first, and the tail."""
-        for owner in (self._user_id, EVERYBODY):
+        for owner in (self.user_id, EVERYBODY):
             for shape in self._shapes.replicated():
                 yield from self._rows(shape, owner)
         yield self._tail
+
+    def all_parts(self) -> Iterator[SnapshotRows | SnapshotTail]:
+        """Every part, from the first to the tail."""
+        number, part = 1, self.part(1)
+        while isinstance(part, SnapshotRows):
+            yield part
+            number += 1
+            part = self.part(number)
+        yield part
 
     def close(self) -> None:
         self._db.close(True)
@@ -68,9 +104,9 @@ class SnapshotReader:
         found = self._log.chain(owner)
         return CHAIN_START if found is None else found[1]
 
-    def _count(self, shape: TableShape) -> int:
+    def _count_rows(self, shape: TableShape) -> int:
         sql = f"SELECT count(*) FROM {shape.quoted} WHERE {shape.owner_column} IN (?, ?)"
-        return int(one_value(self._db, sql, (self._user_id, EVERYBODY)))
+        return int(one_value(self._db, sql, (self.user_id, EVERYBODY)))
 
     def _rows(self, shape: TableShape, owner: int | str) -> Iterator[SnapshotRows]:
         columns = ", ".join(quote_name(column) for column in shape.columns)
@@ -107,6 +143,7 @@ class SnapshotLoader:
             self._db.execute(sql)
 
     def load(self, part: SnapshotRows) -> None:
+        assert self._header is not None, "a download begins with its header"
         columns = ", ".join(quote_name(column) for column in part.columns)
         marks = ", ".join("?" * len(part.columns))
         sql = f"INSERT INTO main.{quote_name(part.table)} ({columns}) VALUES ({marks})"

@@ -9,16 +9,16 @@ phase           what ends it                                        next
 waiting         the time of the next try                            dialing
 dialing         connected / connect_failed                          greeting / waiting
 greeting        Challenge                                           proving
-proving         Welcome / Unauthorized                              storing / signing in
+proving         Welcome / Unauthorized / Copied                     storing / signing in / adopting
 signing in      Welcome (Denied stays)                              storing
-storing         welcome_stored                                      subscribed
+adopting        Adopted                                             storing
+storing         welcome_stored / adoption_stored                    subscribed
 subscribed      connection lost                                     waiting
 ==============  ==================================================  =====================
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -39,17 +39,27 @@ from octodb.sync.effects import (
     Effect,
     LoadSnapshotPart,
     Notify,
+    ReadClaims,
     ReadOutbox,
     Send,
+    StoreAdoption,
     StoreWelcome,
 )
-from octodb.wire.handshake import handshake_text
+from octodb.sync.push_window import PushWindow
+from octodb.wire.handshake import adoption_text, handshake_text
 from octodb.wire.messages import (
+    IS_COPY,
+    KNOWS_COPIES,
+    KNOWS_DOWNLOADING_AGAIN,
     NOT_KNOWN,
     PROTOCOL_VERSION,
+    Adopt,
+    Adopted,
     Applied,
     AskHead,
     Challenge,
+    Claim,
+    Copied,
     Denied,
     Entries,
     Head,
@@ -60,8 +70,6 @@ from octodb.wire.messages import (
     Pong,
     ProblemReport,
     Prove,
-    Push,
-    PushedTransaction,
     Revoked,
     Signup,
     SnapshotChunk,
@@ -76,9 +84,6 @@ from octodb.wire.messages import (
 
 __all__ = ["DeviceFacts", "DeviceSync", "Phase"]
 
-# Pushed and not yet judged: enough to fill a primary's group commits over a slow line, little to send again.
-_IN_FLIGHT_COUNT_MAX: Final = 1024
-_IN_FLIGHT_BYTES_MAX: Final = 4 * 1024 * 1024
 _PUSH_BYTES: Final = 256 * 1024
 _PING_AFTER_S: Final = 10.0
 _SILENCE_S_MAX: Final = 25.0
@@ -87,6 +92,8 @@ _HANDSHAKE_S_MAX: Final = 8.0
 _LASTED_S: Final = 3.0
 _TROUBLE_S: Final = 0.5
 _TROUBLE_S_MAX: Final = 60.0
+# How long a download that was cut off is kept to be resumed; primaries keep theirs as long.
+_RESUMABLE_S: Final = 60.0
 
 
 class Phase(Enum):
@@ -96,6 +103,7 @@ class Phase(Enum):
     GREETING = "greeting"
     PROVING = "proving"
     SIGNING_IN = "signing in"
+    ADOPTING = "adopting"
     STORING = "storing"
     SUBSCRIBED = "subscribed"
 
@@ -115,6 +123,18 @@ class DeviceFacts:
     settled_nonce: int
     has_pending: bool
     id_counter: int
+    network_id: bytes = b""
+
+
+@dataclass(slots=True)
+class _Download:
+    """A snapshot on its way into the file. ``parts``: chunks that were given to storage. ``again``: it replaces
+    rows."""
+
+    header: SnapshotHeader
+    again: bool
+    parts: int = 0
+    rows: int = 0
 
 
 class DeviceSync:
@@ -150,6 +170,10 @@ class DeviceSync:
         self._connection = 0
         self._in_trouble = False  # dialing again cannot mend the last error
         self._troubles = 0
+        self._is_copy = False  # another file with our identity syncs: ask for one of our own
+        self._primary_nonce = 0
+        self._download: _Download | None = None
+        self._download_lost_at = 0.0
         self._reset_connection()
 
     def _reset_connection(self) -> None:
@@ -164,12 +188,10 @@ class DeviceSync:
         self._bringing_in = False
         self._reading_outbox = False
         self._queue_moved = True
-        self._sent_nonce = 0
-        self._in_flight: deque[tuple[int, int]] = deque()
-        self._in_flight_bytes = 0
+        self._window = PushWindow()
+        self._pushes_wait = False  # the primary lacks what it had: what it sends first tells what to do
+        self._acceptances: list[tuple[int, int]] = []
         self._pinged_at: float | None = None
-        self._header: SnapshotHeader | None = None
-        self.snapshot = None
 
     # --- status --------------------------------------------------------------------------------------
 
@@ -178,7 +200,7 @@ class DeviceSync:
         if self.revoked:
             return NodeState.REVOKED
         if self.phase is Phase.SUBSCRIBED:
-            if not self.facts.identity.ready:
+            if not self.facts.identity.ready or self._download is not None:
                 return NodeState.DOWNLOADING
             return NodeState.SYNCING if self._busy else NodeState.IN_SYNC
         if self.phase is Phase.SIGNING_IN:
@@ -192,7 +214,8 @@ class DeviceSync:
     @property
     def _busy(self) -> bool:
         return bool(
-            self._in_flight
+            self._window.busy
+            or self._acceptances
             or self._bringing_in
             or self._incoming
             or self._rejections
@@ -205,7 +228,7 @@ class DeviceSync:
 
     @property
     def connected(self) -> bool:
-        return self.phase in {Phase.PROVING, Phase.SIGNING_IN, Phase.STORING, Phase.SUBSCRIBED}
+        return self.phase in {Phase.PROVING, Phase.SIGNING_IN, Phase.ADOPTING, Phase.STORING, Phase.SUBSCRIBED}
 
     @property
     def log(self) -> LogStatus:
@@ -231,13 +254,13 @@ class DeviceSync:
             self.facts.database_id,
             self.facts.session_token,
             self.facts.id_counter,
+            KNOWS_COPIES | KNOWS_DOWNLOADING_AGAIN | (IS_COPY if self._is_copy else 0),
         )
         return [Send(self._hello)]
 
     def connection_failed(self, reason: str, jitter: float, now: float) -> list[Effect]:
         """Dialing failed, or the connection was lost. ``jitter``: a random number between 0 and 1."""
         lost = self.phase not in {Phase.DIALING, Phase.WAITING, Phase.STOPPED}
-        downloading = self._header is not None
         if self.phase is Phase.SUBSCRIBED and now - self._phase_since >= _LASTED_S:
             self.servers.lasted()
         if not self._in_trouble:
@@ -254,11 +277,16 @@ class DeviceSync:
             delay = max(delay, min(_TROUBLE_S_MAX, _TROUBLE_S * 2.0**self._troubles) * (1 - jitter / 2))
         self._retry_at = None if self.revoked else now + delay
         effects: list[Effect] = [Notify("status", {"state": str(self.state)})]
-        if downloading:
-            effects.append(AbandonSnapshot())
         if lost:
+            self._download_lost_at = now
             effects.append(Notify("error", {"code": "connection", "reason": reason}))
         return effects
+
+    def _abandon_download(self) -> list[Effect]:
+        if self._download is None:
+            return []
+        self._download = self.snapshot = None
+        return [AbandonSnapshot()]
 
     def _dial(self, now: float) -> list[Effect]:
         self.server = self.servers.next()
@@ -275,7 +303,9 @@ class DeviceSync:
     def next_tick(self, now: float) -> float | None:
         """When ``tick`` wants to be called at the latest, or None."""
         if self.phase is Phase.WAITING:
-            return self._retry_at
+            if self._download is None:
+                return self._retry_at
+            return min(self._retry_at or now + _RESUMABLE_S, self._download_lost_at + _RESUMABLE_S)
         if self.phase in {Phase.GREETING, Phase.PROVING}:
             return self._phase_since + _HANDSHAKE_S_MAX
         if self.connected:
@@ -284,6 +314,8 @@ class DeviceSync:
         return None
 
     def tick(self, now: float) -> list[Effect]:
+        if self.phase is Phase.WAITING and now >= self._download_lost_at + _RESUMABLE_S and self._download is not None:
+            return self._abandon_download()
         if self.phase is Phase.WAITING and self._retry_at is not None and now >= self._retry_at:
             return self._dial(now)
         if self.phase in {Phase.GREETING, Phase.PROVING} and now >= self._phase_since + _HANDSHAKE_S_MAX:
@@ -358,9 +390,11 @@ class DeviceSync:
             return self._fatal(
                 f"the primary speaks protocol {message.version}, this device {PROTOCOL_VERSION}: update the older one"
             )
-        if self.facts.epoch and message.epoch != self.facts.epoch:
+        ours, theirs = self.facts.network_id, message.network_id
+        same = ours == theirs if ours and theirs else message.epoch == self.facts.epoch
+        if self.facts.epoch and not same:
             return self._fatal(
-                "this is another primary than the one this file was downloaded from, or it was restored from a backup"
+                "this is another primary than the one this file was downloaded from: check connect=, or open a new file"
             )
         self._challenge = message
         self.auth = replace(self.auth, mode=message.auth_mode, fields=tuple(message.login_fields))
@@ -395,20 +429,34 @@ class DeviceSync:
         self._request = None
         self.auth = replace(self.auth, required=False, pending=False, error=None)
         self._enter(Phase.STORING, now)
+        assert self._challenge is not None
+        self._primary_nonce = message.last_nonce
         self.facts = replace(
             self.facts,
-            identity=replace(identity, node_id=message.node_id, user_id=message.user_id),
+            identity=replace(identity, node_id=message.node_id, user_id=message.user_id, provisional_id=0),
             session_token=message.session_token,
+            network_id=self._challenge.network_id or self.facts.network_id,
         )
-        return [StoreWelcome(message.node_id, message.user_id, message.session_token)]
+        return [StoreWelcome(message.node_id, message.user_id, message.session_token, self.facts.network_id)]
 
-    def welcome_stored(self, now: float) -> list[Effect]:
-        """Ids and token are on the disk: only now anything else may be sent (design.md §8)."""
+    def welcome_stored(self, last_nonce: int, judged_nonce: int, now: float) -> list[Effect]:
+        """Ids and token are on the disk: only now anything else may be sent (design.md §8).
+
+        ``last_nonce``: of the newest transaction in the file. ``judged_nonce``: all up to it have their verdicts.
+        """
         if self.phase is not Phase.STORING:
             return []
+        if self._primary_nonce > last_nonce:
+            return self._found_to_be_copy("the primary has transactions of this device that are not in this file")
+        self._pushes_wait = self._primary_nonce < judged_nonce
+        return self._subscribe(now)
+
+    def _subscribe(self, now: float) -> list[Effect]:
         self._enter(Phase.SUBSCRIBED, now)
         facts = self.facts
         ready = facts.identity.ready
+        self._window = PushWindow(self._primary_nonce)
+        download = self._download
         subscribe = Subscribe(
             facts.session_token,
             facts.epoch if ready else b"",
@@ -416,9 +464,68 @@ class DeviceSync:
             facts.chain_all,
             facts.chain_user,
             facts.settled_nonce,
+            b"" if download is None else download.header.token,
+            0 if download is None else download.parts,
         )
         status = Notify("status", {"state": str(self.state)})
         return [Send(subscribe), status, *self._ask_head(), *self._push()]
+
+    # --- copies --------------------------------------------------------------------------------------
+
+    def _found_to_be_copy(self, reason: str) -> list[Effect]:
+        """Come back and ask for an identity of our own."""
+        self._is_copy = True
+        self.last_error = reason
+        return [CloseConnection(reason)]
+
+    def _on_copied(self, message: Copied, now: float) -> list[Effect]:
+        self._worked(now)
+        self._enter(Phase.ADOPTING, now)
+        effects: list[Effect] = [ReadClaims(self._connection), Notify("status", {"state": str(self.state)})]
+        return effects
+
+    def claims_read(
+        self,
+        asked: ReadClaims,
+        public_key: bytes,
+        sign: Callable[[bytes], bytes],
+        claims: list[tuple[int, bytes, int]],
+    ) -> list[Effect]:
+        """The key that this file will have, what signs with it, and (nonce, hash, seq) of its transactions."""
+        if self.phase is not Phase.ADOPTING or asked.connection != self._connection:
+            return []
+        assert self._hello is not None
+        assert self._challenge is not None
+        signature = sign(adoption_text(self._hello, self._challenge, public_key))
+        return [Send(Adopt(public_key, signature, [Claim(*claim) for claim in claims]))]
+
+    def _on_adopted(self, message: Adopted, now: float) -> list[Effect]:
+        identity = self.facts.identity
+        if identity.user_id and identity.user_id != message.user_id:
+            return self._fatal(f"this file belongs to user {identity.user_id}; open a new file")
+        self._enter(Phase.STORING, now)
+        self._primary_nonce = 0
+        return [StoreAdoption(message)]
+
+    def adoption_stored(
+        self, adopted: Adopted, public_key: bytes, sign: Callable[[bytes], bytes], settled_nonce: int, now: float
+    ) -> list[Effect]:
+        """The new identity is on the disk, also when the connection is gone by now."""
+        self._is_copy = False
+        self._sign = sign
+        identity = Identity(adopted.node_id, adopted.user_id, ready=self.facts.identity.ready)
+        self.facts = replace(
+            self.facts,
+            public_key=public_key,
+            identity=identity,
+            session_token=adopted.session_token,
+            settled_nonce=settled_nonce,
+        )
+        reason = f"this file is a copy of another device's: it goes on as node {adopted.node_id}, with its queue"
+        told = Notify("error", {"code": "copied", "reason": reason})
+        if self.phase is not Phase.STORING:
+            return [told]
+        return [told, *self._subscribe(now)]
 
     def _on_revoked(self, message: Revoked, now: float) -> list[Effect]:
         self.revoked = True
@@ -432,6 +539,8 @@ class DeviceSync:
         if message.code in {"closing", "session", "silence"}:
             self.last_error = message.reason
             return [CloseConnection(message.reason)]
+        if message.code == "fork":
+            return self._found_to_be_copy(message.reason)
         return self._fatal(message.reason)
 
     def _fatal(self, reason: str) -> list[Effect]:
@@ -440,10 +549,11 @@ class DeviceSync:
         self._in_trouble = True
         return [Notify("error", {"code": "sync", "reason": reason}), CloseConnection(reason)]
 
-    def storage_failed(self, reason: str) -> None:
+    def storage_failed(self, reason: str) -> list[Effect]:
         """What was asked of the file could not be done. The caller cuts the connection; the next one asks again."""
         self.last_error = reason
         self._in_trouble = True
+        return self._abandon_download()
 
     def _worked(self, now: float) -> None:
         assert self.server is not None
@@ -480,24 +590,13 @@ class DeviceSync:
         self._head = max(self._head or 0, head)
         return [*self._take([], head), Notify("status", {"state": str(self.state)})]
 
-    # --- first download ------------------------------------------------------------------------------
+    # --- downloads -----------------------------------------------------------------------------------
 
     def _on_snapshot(self, message: SnapshotStart | SnapshotChunk | SnapshotEnd, now: float) -> list[Effect]:
-        if self.facts.identity.ready:
-            raise ProtocolError("a snapshot came although none was asked for")
         if isinstance(message, SnapshotStart):
-            self.snapshot = SnapshotStatus(0, message.rows_total, 0)
-            self._header = SnapshotHeader(
-                message.seq,
-                message.epoch,
-                message.chain_all,
-                message.chain_user,
-                message.schema_seq,
-                tuple(message.tables),
-                message.rows_total,
-            )
-            return [LoadSnapshotPart(self._connection, self._header, self._header)]
-        if self._header is None:
+            return self._on_snapshot_start(message)
+        download = self._download
+        if download is None:
             raise ProtocolError("a snapshot chunk came before its start")
         part: SnapshotRows | SnapshotTail
         if isinstance(message, SnapshotChunk):
@@ -505,29 +604,76 @@ class DeviceSync:
         else:
             part = SnapshotTail(tuple(message.schema))
             self._more_follows = True  # the entries that were committed while the download went on
-        return [LoadSnapshotPart(self._connection, self._header, part)]
+        download.parts += 1
+        return [self._load(download, part)]
 
-    def snapshot_loaded(self, loaded: LoadSnapshotPart, bytes_in: int) -> list[Effect]:
-        """A part is in the file; the tail made the database ready, also when the connection is gone by now.
+    def _on_snapshot_start(self, message: SnapshotStart) -> list[Effect]:
+        download = self._download
+        if download is not None and message.parts and message.token == download.header.token:
+            if message.parts != download.parts:
+                raise ProtocolError("a download is resumed at another place than asked")
+            self._unacked_messages += 1
+            return [Notify("status", {"state": str(self.state)})]
+        header = SnapshotHeader(
+            message.seq,
+            message.epoch,
+            message.chain_all,
+            message.chain_user,
+            message.schema_seq,
+            tuple(message.tables),
+            message.rows_total,
+            message.token,
+        )
+        self._download = download = _Download(header, again=self.facts.identity.ready)
+        self.snapshot = SnapshotStatus(0, message.rows_total, 0)
+        return [self._load(download, header), Notify("status", {"state": str(self.state)})]
 
-        ``bytes_in``: what this connection has received so far, for the progress shown.
+    def _load(self, download: _Download, part: SnapshotHeader | SnapshotRows | SnapshotTail) -> Effect:
+        return LoadSnapshotPart(self._connection, download.header, part, download.again, self._primary_nonce)
+
+    def snapshot_loaded(
+        self, loaded: LoadSnapshotPart, bytes_in: int, offered: int = 0, tables: tuple[str, ...] = ()
+    ) -> list[Effect]:
+        """A part is in the file; the tail made it the database, also when the connection is gone by now.
+
+        ``bytes_in``: what this connection has received so far, for the progress shown. ``offered``: accepted
+        transactions that the primary has lost and that wait again. ``tables``: those whose rows may have changed.
         """
+        download = self._download if self._download and self._download.header is loaded.header else None
+        effects: list[Effect] = []
+        if loaded.connection == self._connection and self.phase is Phase.SUBSCRIBED:
+            effects.append(Send(Applied(0, 0, 1 + self._unacked_messages)))
+            self._unacked_messages = 0
+        if isinstance(loaded.part, SnapshotRows) and download is not None:
+            download.rows += len(loaded.part.rows)
+            self.snapshot = SnapshotStatus(download.rows, loaded.header.rows_total, bytes_in)
+            effects.append(Notify("status", {"state": str(self.state)}))
         if isinstance(loaded.part, SnapshotTail):
-            self._set_ready(loaded.header)
-            self._out_of_trouble()
-        if self.phase is not Phase.SUBSCRIBED or loaded.connection != self._connection:
-            return [Notify("ready", {})] if isinstance(loaded.part, SnapshotTail) else []
-        acknowledge: list[Effect] = [Send(Applied(0, 0, 1))]
-        if isinstance(loaded.part, SnapshotTail):
-            self.snapshot = self._header = None
-            self._head = max(self._head or 0, self.facts.cursor)
-            status = Notify("status", {"state": str(self.state)})
-            return [*acknowledge, Notify("ready", {}), status, *self._bring_in(), *self._push()]
-        if isinstance(loaded.part, SnapshotRows) and self.snapshot is not None:
-            rows = self.snapshot.rows + len(loaded.part.rows)
-            self.snapshot = SnapshotStatus(rows, self.snapshot.rows_total, bytes_in)
-            acknowledge.append(Notify("status", {"state": str(self.state)}))
-        return acknowledge
+            effects += self._downloaded(loaded, offered, tables)
+        return effects
+
+    def _downloaded(self, loaded: LoadSnapshotPart, offered: int, tables: tuple[str, ...]) -> list[Effect]:
+        self._set_ready(loaded.header)
+        self._out_of_trouble()
+        if self._download is not None and self._download.header is loaded.header:
+            self._download = self.snapshot = None
+        self._pushes_wait = False
+        effects: list[Effect] = []
+        if loaded.again:
+            self.facts = replace(self.facts, has_pending=self.facts.has_pending or offered > 0)
+            effects.append(Notify("sync", {"tables": list(tables), "seq": loaded.header.seq}))
+        else:
+            effects.append(Notify("ready", {}))
+        if offered:
+            reason = f"the primary was restored from a backup: {offered} accepted transactions are offered to it again"
+            effects.append(Notify("error", {"code": "restored", "reason": reason}))
+        if self.phase is not Phase.SUBSCRIBED:
+            return effects
+        if loaded.again and loaded.connection == self._connection:
+            self._queue_moved = True
+        self._head = max(self._head or 0, self.facts.cursor) if not loaded.again else self.facts.cursor
+        status = Notify("status", {"state": str(self.state)})
+        return [*effects, status, *self._bring_in(), *self._push()]
 
     def _set_ready(self, header: SnapshotHeader) -> None:
         self.facts = replace(
@@ -542,18 +688,23 @@ class DeviceSync:
     # --- entries and verdicts -------------------------------------------------------------------------
 
     def _on_entries(self, message: Entries, now: float) -> list[Effect]:
-        if not self.facts.identity.ready and self._header is None:
+        if not self.facts.identity.ready and self._download is None:
             raise ProtocolError("entries came before the first download")
         self._unacked_messages += 1
         self._head = max(self._head or 0, message.through)
         was, self._more_follows = self.state, message.more
-        effects = self._take(message.entries, message.through)
+        self._pushes_wait = self._pushes_wait and self._download is not None
+        effects = [*self._take(message.entries, message.through), *self._push()]
         return effects if self.state is was else [*effects, Notify("status", {"state": str(self.state)})]
 
     def _on_verdicts(self, message: Verdicts, now: float) -> list[Effect]:
-        """Acceptances come as entries of our own; a verdict tells of refusals, and of what was judged long ago."""
+        """Acceptances come as entries of our own. A verdict tells of refusals, and of what was accepted before the
+        state that was downloaded, or as a transaction of a copy of this file: in force when this device is at that
+        position."""
         for verdict in message.verdicts:
-            if not verdict.seq:
+            if verdict.seq:
+                self._acceptances.append((verdict.nonce, verdict.seq))
+            else:
                 reason = Rejection(verdict.code, verdict.message, verdict.table, tuple(verdict.columns))
                 self._rejections.append((verdict.nonce, reason))
         return self._bring_in()
@@ -562,19 +713,23 @@ class DeviceSync:
         self._incoming += entries
         self._through = max(self._through, through)
         effects = self._bring_in()
-        if not effects and not self._bringing_in and self.facts.identity.ready and self._unacked_messages:
+        waits = self._bringing_in or self._download is not None or not self.facts.identity.ready
+        if not effects and not waits and self._unacked_messages:
             effects = [Send(Applied(self.facts.cursor, self.facts.settled_nonce, self._unacked_messages))]
             self._unacked_messages = 0
         return effects
 
     def _bring_in(self) -> list[Effect]:
         """One at a time: what arrives meanwhile is brought in together afterwards."""
-        nothing = not self._incoming and not self._rejections and self._through <= self.facts.cursor
-        if self._bringing_in or nothing or not self.facts.identity.ready:
+        reached = max(self._through, self.facts.cursor)
+        due = tuple(one for one in self._acceptances if one[1] <= reached)
+        nothing = not self._incoming and not self._rejections and not due and self._through <= self.facts.cursor
+        if self._bringing_in or nothing or not self.facts.identity.ready or self._download is not None:
             return []  # what arrives before the end of a download is stored waits for that
         self._bringing_in = True
-        effect = BringIn(self._connection, self._incoming, self._rejections, self._through)
+        effect = BringIn(self._connection, self._incoming, self._rejections, self._through, due)
         self._incoming, self._rejections = [], []
+        self._acceptances = [one for one in self._acceptances if one[1] > reached]
         return [effect]
 
     def brought_in(
@@ -600,7 +755,8 @@ class DeviceSync:
             return []
         self._bringing_in = False
         self._out_of_trouble()
-        self._forget_in_flight({nonce for nonce, _ in accepted} | {nonce for nonce, _ in rejected})
+        judged = {nonce for nonce, _ in accepted} | {nonce for nonce, _ in rejected}
+        self._window.judged(judged | {nonce for nonce, _ in asked.acceptances})
         effects: list[Effect] = [Send(Applied(cursor[0], settled_nonce, self._unacked_messages))]
         self._unacked_messages = 0
         effects += [Notify("verdict", {"nonce": nonce, "status": "accepted", "seq": seq}) for nonce, seq in accepted]
@@ -616,47 +772,39 @@ class DeviceSync:
         effects.append(Notify("status", {"state": str(self.state)}))
         return effects
 
-    def _forget_in_flight(self, nonces: set[int]) -> None:
-        if not nonces:
-            return
-        kept = [(nonce, size) for nonce, size in self._in_flight if nonce not in nonces]
-        self._in_flight = deque(kept)
-        self._in_flight_bytes = sum(size for _, size in kept)
-
     # --- pushing -------------------------------------------------------------------------------------
 
     def _push(self) -> list[Effect]:
         """Read more of the outbox when there may be more and the window has room."""
         if self.phase is not Phase.SUBSCRIBED or not self.facts.identity.ready or self._reading_outbox:
             return []
-        room = _IN_FLIGHT_COUNT_MAX - len(self._in_flight)
-        if not self._queue_moved or room <= 0 or self._in_flight_bytes >= _IN_FLIGHT_BYTES_MAX:
+        waits = self._pushes_wait or self._download is not None
+        if waits or not self._queue_moved or self._window.room <= 0:
             return []
         self._reading_outbox = True
         self._queue_moved = False
-        return [ReadOutbox(self._connection, self._sent_nonce, room, _PUSH_BYTES)]
+        return [ReadOutbox(self._connection, self._window.sent_nonce, self._window.room, _PUSH_BYTES)]
 
-    def outbox_read(self, asked: ReadOutbox, found: list[tuple[int, bytes, bytes]]) -> list[Effect]:
-        """(nonce, hash, body) of what is to be sent next."""
+    def outbox_read(self, asked: ReadOutbox, found: list[tuple[int, bytes, bytes, int]]) -> list[Effect]:
+        """(nonce, hash, body, knew_rejected) of what is to be sent next."""
         if asked.connection != self._connection:
             return []
         self._reading_outbox = False
         if not found:
             return [Notify("status", {"state": str(self.state)}), *self._push()]
-        self._sent_nonce = found[-1][0]
         self._queue_moved = True  # there may be more behind what was read
+        if self._pushes_wait or self._download is not None:
+            return []  # a download has begun meanwhile: read again after it
         self.facts = replace(self.facts, has_pending=True)
-        for nonce, _, body in found:
-            self._in_flight.append((nonce, len(body)))
-            self._in_flight_bytes += len(body)
-        push = Push([PushedTransaction(nonce, digest, body) for nonce, digest, body in found])
-        return [Send(push), *self._push()]
+        return [Send(self._window.push(found)), *self._push()]
 
     _HANDLERS: dict[type, tuple[Callable[..., list[Effect]], set[Phase]]] = {  # noqa: RUF012 - a constant table
         Challenge: (_on_challenge, {Phase.GREETING}),
         Unauthorized: (_on_unauthorized, {Phase.PROVING, Phase.SIGNING_IN}),
         Denied: (_on_denied, {Phase.PROVING, Phase.SIGNING_IN}),
         Welcome: (_on_welcome, {Phase.PROVING, Phase.SIGNING_IN}),
+        Copied: (_on_copied, {Phase.PROVING}),
+        Adopted: (_on_adopted, {Phase.ADOPTING}),
         Revoked: (_on_revoked, set(Phase)),
         ProblemReport: (_on_problem, set(Phase)),
         Ping: (_on_ping, set(Phase)),

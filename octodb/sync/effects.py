@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from octodb.model.identities import AuthMode, Role
+from octodb.model.identities import AuthMode, NodeRecord, Role
 from octodb.model.node_uri import Address
 from octodb.model.snapshots import SnapshotHeader, SnapshotRows, SnapshotTail
 from octodb.model.transactions import Rejection
-from octodb.wire.messages import Message, PushedTransaction, WireEntry
+from octodb.wire.messages import Adopted, Claim, Message, PushedTransaction, WireEntry
 
 __all__ = [
     "AbandonSnapshot",
     "Admit",
+    "AdoptCopy",
     "AppendPush",
     "AskAuthorizer",
     "BringIn",
@@ -27,11 +28,13 @@ __all__ = [
     "Notify",
     "OpenSession",
     "OpenSnapshot",
+    "ReadClaims",
     "ReadEntries",
     "ReadHead",
     "ReadOutbox",
     "ReadSnapshot",
     "Send",
+    "StoreAdoption",
     "StoreWelcome",
 ]
 
@@ -69,6 +72,21 @@ class StoreWelcome:
     node_id: int
     user_id: int
     session_token: bytes
+    network_id: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ReadClaims:
+    """Answer with ``DeviceSync.claims_read``: a key pair of its own for a copied file, and what the file claims."""
+
+    connection: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoreAdoption:
+    """Take the new identity, and answer with ``DeviceSync.adoption_stored`` once it is on the disk."""
+
+    adopted: Adopted
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,20 +107,27 @@ class BringIn:
     entries: list[WireEntry]
     rejections: list[tuple[int, Rejection]]
     through: int
+    acceptances: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class LoadSnapshotPart:
-    """Answer with ``DeviceSync.snapshot_loaded``. ``header`` is that of the download the part belongs to."""
+    """Answer with ``DeviceSync.snapshot_loaded``. ``header`` is that of the download the part belongs to.
+
+    ``again``: it replaces what is here. ``primary_nonce``: the newest transaction of this device that the primary
+    knows.
+    """
 
     connection: int
     header: SnapshotHeader
     part: SnapshotHeader | SnapshotRows | SnapshotTail
+    again: bool = False
+    primary_nonce: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class AbandonSnapshot:
-    """The download broke off: roll back what was loaded."""
+    """The download broke off and will not be resumed: forget what was loaded."""
 
 
 # --- of a primary -----------------------------------------------------------------------------------
@@ -143,6 +168,16 @@ class OpenSession:
     node_id: int
     presented: bytes
     node_info: str
+
+
+@dataclass(frozen=True, slots=True)
+class AdoptCopy:
+    """Give a copied file an identity of its own, make a token, and answer with ``PrimarySession.adopted``."""
+
+    node: NodeRecord
+    public_key: bytes
+    node_info: str
+    claims: list[Claim]
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,14 +225,18 @@ class ReadHead:
 
 @dataclass(frozen=True, slots=True)
 class OpenSnapshot:
-    """Answer with ``PrimarySession.snapshot_read``, the header first."""
+    """Answer with ``PrimarySession.snapshot_opened``. ``token``: of a download to resume, if it is still kept."""
 
     user_id: int
+    token: bytes
+    parts: int
 
 
 @dataclass(frozen=True, slots=True)
 class ReadSnapshot:
-    """Answer with ``PrimarySession.snapshot_read``: the next part."""
+    """Answer with ``PrimarySession.snapshot_read``. ``number``: 1 for the first part after the header."""
+
+    number: int
 
 
 Effect = (
@@ -206,6 +245,8 @@ Effect = (
     | Notify
     | Dial
     | StoreWelcome
+    | ReadClaims
+    | StoreAdoption
     | ReadOutbox
     | BringIn
     | LoadSnapshotPart
@@ -214,6 +255,7 @@ Effect = (
     | AskAuthorizer
     | Admit
     | OpenSession
+    | AdoptCopy
     | ConfirmSession
     | ConfirmVerdicts
     | AppendPush

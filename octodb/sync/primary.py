@@ -5,10 +5,12 @@ phase           what ends it                                        next
 ==============  ==================================================  =======================
 greeting        Hello                                               challenging
 challenging     Prove with a good signature                         looking up
-looking up      node_found: known / unknown                         opening / unauthorized
+looking up      node_found: known / unknown                         opening, copied / unauthorized
 unauthorized    Signup, Login (auth=user); admitted from outside    deciding
 deciding        authorized: yes / no / later                        looking up / unauthorized
-opening         session_opened                                      welcoming
+opening         session_opened: token known / unknown               welcoming / copied
+copied          Adopt with a good signature                         adopting
+adopting        adopted                                             welcoming
 welcoming       Subscribe, which confirms the token                 confirming
 confirming      session_confirmed                                   serving
 serving         the connection's end                                closed
@@ -30,6 +32,7 @@ from octodb.model.owners import EVERYBODY
 from octodb.model.snapshots import SnapshotHeader, SnapshotRows, SnapshotTail
 from octodb.sync.effects import (
     Admit,
+    AdoptCopy,
     AppendPush,
     AskAuthorizer,
     CloseConnection,
@@ -44,13 +47,19 @@ from octodb.sync.effects import (
     ReadSnapshot,
     Send,
 )
-from octodb.wire.handshake import PUBLIC_KEY_BYTES, RANDOM_BYTES, handshake_text, verify
+from octodb.wire.handshake import PUBLIC_KEY_BYTES, RANDOM_BYTES, adoption_text, handshake_text, verify
 from octodb.wire.messages import (
+    IS_COPY,
+    KNOWS_COPIES,
+    KNOWS_DOWNLOADING_AGAIN,
     NOT_KNOWN,
     PROTOCOL_VERSION,
+    Adopt,
+    Adopted,
     Applied,
     AskHead,
     Challenge,
+    Copied,
     Denied,
     Entries,
     Head,
@@ -75,10 +84,10 @@ from octodb.wire.messages import (
     WireEntry,
 )
 
-__all__ = ["Decision", "PrimaryFacts", "PrimarySession", "SessionPhase"]
+__all__ = ["WINDOW_MESSAGES", "Decision", "PrimaryFacts", "PrimarySession", "SessionPhase"]
 
 # Messages of entries or snapshot on the way and not acknowledged: bounds what a slow device makes a primary hold.
-_WINDOW_MESSAGES: Final = 16
+WINDOW_MESSAGES: Final = 16
 _ENTRIES_BYTES: Final = 256 * 1024
 _SILENCE_S_MAX: Final = 60.0
 _UNPROVED_S_MAX: Final = 20.0
@@ -92,6 +101,8 @@ class SessionPhase(Enum):
     UNAUTHORIZED = "unauthorized"
     DECIDING = "deciding"
     OPENING = "opening"
+    COPIED = "copied"
+    ADOPTING = "adopting"
     WELCOMING = "welcoming"
     CONFIRMING = "confirming"
     SERVING = "serving"
@@ -106,6 +117,7 @@ class PrimaryFacts:
     epoch: bytes
     auth: AuthMode
     login_fields: tuple[dict[str, Any], ...]
+    network_id: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +153,10 @@ class PrimarySession:
         self._outstanding = 0
         self._reading = False
         self._in_snapshot = False
+        self._awaits_snapshot = False
+        self._next_part = 1
+        self._resume = (b"", 0)
+        self._accepted_early: list[AppendOutcome] = []  # before the position of the snapshot is known
         self._confirmed_nonce = 0
         self._confirm_due = 0
         self._refused_some = False
@@ -205,6 +221,7 @@ class PrimarySession:
             facts.epoch,
             str(facts.auth),
             list(facts.login_fields),
+            facts.network_id,
         )
         self.phase = SessionPhase.CHALLENGING
         return [Send(self._challenge)]
@@ -231,6 +248,8 @@ class PrimarySession:
             return self.revoked()
         assert self._hello is not None
         self.node = node
+        if self._hello.features & IS_COPY:
+            return self._found_to_be_copy()
         self.phase = SessionPhase.OPENING
         return [OpenSession(node.node_id, self._hello.session_token, self.node_info)]
 
@@ -287,19 +306,50 @@ class PrimarySession:
         if self.phase is not SessionPhase.OPENING:
             return []
         if not token:
-            return self._close(
-                "unknown_session",
-                "this file is a copy of a device's file, or an old backup of it: another one with the same"
-                " identity has synced since. Open a new file and sign in again",
-            )
+            return self._found_to_be_copy()
         assert self.node is not None
         self.phase = SessionPhase.WELCOMING
         node = self.node
         return [Send(Welcome(node.node_id, node.user_id, token, head, 0, node.last_nonce))]
 
+    def _found_to_be_copy(self) -> list[Effect]:
+        """Its key is good, and another file has it too: this one gets a key of its own (design.md §8)."""
+        assert self._hello is not None
+        reason = (
+            "this file is a copy of a device's file, or an old backup of it: another one with the same identity has"
+            " synced since"
+        )
+        if not self._hello.features & KNOWS_COPIES:
+            return self._close("unknown_session", reason + ". Open a new file and sign in again")
+        self.phase = SessionPhase.COPIED
+        return [Send(Copied(reason))]
+
+    def _on_adopt(self, message: Adopt, now: float) -> list[Effect]:
+        assert self._hello is not None
+        assert self._challenge is not None
+        assert self.node is not None
+        text = adoption_text(self._hello, self._challenge, message.public_key)
+        if message.public_key == self.public_key or not verify(message.public_key, message.signature, text):
+            return self._close("signature", "the signature does not fit the new key")
+        self.phase = SessionPhase.ADOPTING
+        return [AdoptCopy(self.node, message.public_key, self.node_info, message.claims)]
+
+    def adopted(
+        self, node: NodeRecord | None, token: bytes, head: int, floor: int, known: list[tuple[int, int]]
+    ) -> list[Effect]:
+        """The answer to AdoptCopy. ``node`` None: the new key is another node's."""
+        if self.phase is not SessionPhase.ADOPTING:
+            return []
+        if node is None or node.revoked:
+            return self._close("signature", "that key cannot be taken")
+        self.node, self.public_key = node, node.public_key
+        self.phase = SessionPhase.WELCOMING
+        return [Send(Adopted(node.node_id, node.user_id, token, head, floor, known))]
+
     def _on_subscribe(self, message: Subscribe, now: float) -> list[Effect]:
         assert self.node is not None
         self.phase = SessionPhase.CONFIRMING
+        self._resume = (message.resume_token, message.resume_parts)
         return [
             ConfirmSession(
                 self.node.node_id,
@@ -319,39 +369,53 @@ class PrimarySession:
             return []
         if not token_is_current:
             return self._close("session", "another connection of this device has taken over")
-        if asked.epoch and not history_matches:
+        assert self._hello is not None
+        matches = history_matches and asked.epoch == self._facts.epoch
+        if asked.epoch and not matches and not self._hello.features & KNOWS_DOWNLOADING_AGAIN:
             return self._close(
                 "history",
                 "this primary does not have what this device has already received: was it restored?",
             )
         self.phase = SessionPhase.SERVING
         early, self._early_pushes = self._early_pushes, []
-        if not asked.epoch:
-            self._in_snapshot = True
-            return [OpenSnapshot(asked.user_id), *early]
+        if not matches:
+            # a first download; or the device is further behind than the log goes, or knows another history
+            self._in_snapshot = self._awaits_snapshot = self._reading = True
+            return [OpenSnapshot(asked.user_id, *self._resume), *early]
         self.sent_seq = asked.cursor
         return [*self._read_entries(), *early]
 
     # --- snapshot ------------------------------------------------------------------------------------
 
-    def snapshot_read(self, part: SnapshotHeader | SnapshotRows | SnapshotTail) -> list[Effect]:
-        """The answer to OpenSnapshot and ReadSnapshot."""
+    def snapshot_opened(self, header: SnapshotHeader, parts: int) -> list[Effect]:
+        """The answer to OpenSnapshot. ``parts``: how many the device has already, of a download that is resumed."""
+        if self.phase is not SessionPhase.SERVING:
+            return []
+        self._reading = self._awaits_snapshot = False
+        self._outstanding += 1
+        self._next_part = parts + 1
+        self.sent_seq = header.seq
+        message = SnapshotStart(
+            header.seq,
+            header.epoch,
+            header.chain_all,
+            header.chain_user,
+            header.schema_seq,
+            list(header.tables),
+            header.rows_total,
+            header.token,
+            parts,
+        )
+        early, self._accepted_early = self._accepted_early, []
+        return [Send(message), *self.appended(early), *self._continue()]
+
+    def snapshot_read(self, part: SnapshotRows | SnapshotTail) -> list[Effect]:
+        """The answer to ReadSnapshot."""
         if self.phase is not SessionPhase.SERVING:
             return []
         self._reading = False
         self._outstanding += 1
-        if isinstance(part, SnapshotHeader):
-            self.sent_seq = part.seq
-            message: Message = SnapshotStart(
-                part.seq,
-                part.epoch,
-                part.chain_all,
-                part.chain_user,
-                part.schema_seq,
-                list(part.tables),
-                part.rows_total,
-            )
-            return [Send(message), *self._continue()]
+        self._next_part += 1
         if isinstance(part, SnapshotRows):
             return [Send(SnapshotChunk(part.table, list(part.columns), part.rows)), *self._continue()]
         self._in_snapshot = False
@@ -361,11 +425,11 @@ class PrimarySession:
 
     def _continue(self) -> list[Effect]:
         """Send on while the window has room."""
-        if self._reading or self.live or self._outstanding >= _WINDOW_MESSAGES:
+        if self._reading or self.live or self._outstanding >= WINDOW_MESSAGES:
             return []
         if self._in_snapshot:
             self._reading = True
-            return [ReadSnapshot()]
+            return [ReadSnapshot(self._next_part)]
         return self._read_entries()
 
     def _read_entries(self) -> list[Effect]:
@@ -388,7 +452,7 @@ class PrimarySession:
         """New entries, all that there are between the last call and ``through``; those of others are left out here."""
         if self.phase is not SessionPhase.SERVING or not self.live:
             return []
-        if self._outstanding >= _WINDOW_MESSAGES:
+        if self._outstanding >= WINDOW_MESSAGES:
             self.live = False  # slow: read from the log again when it has caught up
             return []
         mine = [entry for entry in entries if entry.seq > self.sent_seq and self._may_see(entry)]
@@ -445,19 +509,25 @@ class PrimarySession:
         return [push]
 
     def appended(self, outcomes: list[AppendOutcome]) -> list[Effect]:
-        """Verdicts that no entry will tell: refusals, and transactions judged before."""
+        """Verdicts that no entry will tell: refusals; acceptances that are part of the state the device was sent, or
+        that are another node's entry."""
         if self.phase is not SessionPhase.SERVING:
             return []
         verdicts: list[Verdict] = []
         for outcome in outcomes:
-            if outcome.kind == "rejected":
+            if outcome.kind == "accepted":
+                if self._awaits_snapshot and not outcome.elsewhere:
+                    self._accepted_early.append(outcome)
+                elif outcome.elsewhere or outcome.seq <= self.sent_seq:
+                    verdicts.append(Verdict(outcome.nonce, outcome.seq))
+            elif outcome.kind == "rejected":
                 reason = outcome.rejection
                 assert reason is not None
                 self._refused_some = True
                 verdicts.append(
                     Verdict(outcome.nonce, 0, reason.code, reason.message, reason.table, list(reason.columns))
                 )
-            elif outcome.kind != "accepted":
+            elif outcome.kind != "skipped":
                 effects: list[Effect] = [Send(Verdicts(verdicts))] if verdicts else []
                 if outcome.kind == "revoked":
                     return effects + self.revoked()
@@ -500,6 +570,8 @@ class PrimarySession:
         SessionPhase.DECIDING,
         SessionPhase.LOOKING_UP,
         SessionPhase.OPENING,
+        SessionPhase.COPIED,
+        SessionPhase.ADOPTING,
         SessionPhase.WELCOMING,
         SessionPhase.CONFIRMING,
         SessionPhase.SERVING,
@@ -510,6 +582,7 @@ class PrimarySession:
         Prove: (_on_prove, {SessionPhase.CHALLENGING}),
         Signup: (_on_sign_in, _PROVED),
         Login: (_on_sign_in, _PROVED),
+        Adopt: (_on_adopt, {SessionPhase.COPIED}),
         Subscribe: (_on_subscribe, {SessionPhase.WELCOMING}),
         Push: (_on_push, {SessionPhase.SERVING, SessionPhase.CONFIRMING}),
         Applied: (_on_applied, {SessionPhase.SERVING}),

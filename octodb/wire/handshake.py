@@ -13,11 +13,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from octodb.wire.messages import Challenge, Hello
 
-__all__ = ["PUBLIC_KEY_BYTES", "RANDOM_BYTES", "handshake_text", "sign", "verify"]
+__all__ = ["PUBLIC_KEY_BYTES", "RANDOM_BYTES", "adoption_text", "handshake_text", "sign", "verify"]
 
 RANDOM_BYTES: Final = 32
 PUBLIC_KEY_BYTES: Final = 32
 _CONTEXT: Final = b"octodb handshake 1"
+_ADOPTION: Final = b"octodb adoption 1"
 
 
 def handshake_text(hello: Hello, challenge: Challenge, node_info: str, channel_binding: bytes = b"") -> bytes:
@@ -35,6 +36,23 @@ def handshake_text(hello: Hello, challenge: Challenge, node_info: str, channel_b
         node_info.encode(),
         channel_binding,
     )
+    return _joined(parts)
+
+
+def adoption_text(hello: Hello, challenge: Challenge, public_key: bytes) -> bytes:
+    """What the new key of a copied file signs. The old key has signed the handshake of the same connection."""
+    parts = (
+        _ADOPTION,
+        hello.client_random,
+        hello.public_key,
+        public_key,
+        challenge.server_random,
+        challenge.primary_key,
+    )
+    return _joined(parts)
+
+
+def _joined(parts: tuple[bytes, ...]) -> bytes:
     return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
 
 

@@ -14,12 +14,20 @@ from octodb.errors import ProtocolError
 
 __all__ = [
     "HANDSHAKE_BYTES_MAX",
+    "IS_COPY",
+    "KNOWS_COPIES",
+    "KNOWS_DOWNLOADING_AGAIN",
     "MESSAGE_BYTES_MAX",
     "NOT_KNOWN",
+    "NOT_TOLD",
     "PROTOCOL_VERSION",
+    "Adopt",
+    "Adopted",
     "Applied",
     "AskHead",
     "Challenge",
+    "Claim",
+    "Copied",
     "Denied",
     "Entries",
     "Head",
@@ -50,6 +58,13 @@ __all__ = [
 PROTOCOL_VERSION: Final = 1
 # In a Pong: the device is behind, or it was a device that was asked.
 NOT_KNOWN: Final = -1
+# In a PushedTransaction of a device that does not tell.
+NOT_TOLD: Final = -1
+# Bits of Hello.features: the device understands Copied; it understands a snapshot that it did not ask for; its file is
+# a copy, and it asks for an identity of its own.
+KNOWS_COPIES: Final = 1
+KNOWS_DOWNLOADING_AGAIN: Final = 2
+IS_COPY: Final = 4
 # Before a peer has proved its key it may send hello, prove and a login text, nothing larger.
 HANDSHAKE_BYTES_MAX: Final = 64 * 1024
 # A whole transaction body (BODY_BYTES_MAX) and its envelope, or a batch of entries with one such body.
@@ -72,10 +87,14 @@ class Hello(msgspec.Struct, array_like=True, frozen=True, tag=1):
     database_id: bytes
     session_token: bytes
     id_counter: Count
+    features: Count = 0
 
 
 class Challenge(msgspec.Struct, array_like=True, frozen=True, tag=2):
-    """Primary → device. ``login_fields``: what a sign-in form should ask, e.g. ``{"name": "email"}``."""
+    """Primary → device. ``login_fields``: what a sign-in form should ask, e.g. ``{"name": "email"}``.
+
+    ``network_id`` stays when a primary is restored from a backup, which gives it another epoch.
+    """
 
     version: int
     server_random: bytes
@@ -83,6 +102,7 @@ class Challenge(msgspec.Struct, array_like=True, frozen=True, tag=2):
     epoch: bytes
     auth_mode: str
     login_fields: list[dict[str, Any]]
+    network_id: bytes = b""
 
 
 class Prove(msgspec.Struct, array_like=True, frozen=True, tag=3):
@@ -131,9 +151,16 @@ class Denied(msgspec.Struct, array_like=True, frozen=True, tag=10):
 
 
 class PushedTransaction(msgspec.Struct, array_like=True, frozen=True):
+    """``knew_rejected``: the newest rejected one the device knew of when it made this one, or NOT_TOLD.
+
+    An empty hash and body: everything up to ``nonce`` that the primary does not know has had its verdict, from a
+    primary that was restored since or under another identity; it will not come again.
+    """
+
     nonce: Count
     hash: bytes
     body: bytes
+    knew_rejected: Annotated[int, msgspec.Meta(ge=-1, le=0x7FFFFFFFFFFFFFFF)] = NOT_TOLD
 
 
 class Push(msgspec.Struct, array_like=True, frozen=True, tag=11):
@@ -160,7 +187,8 @@ class Verdicts(msgspec.Struct, array_like=True, frozen=True, tag=12):
 class Subscribe(msgspec.Struct, array_like=True, frozen=True, tag=13):
     """Device → primary: confirms the session token as stored, and asks for entries after a cursor.
 
-    ``epoch`` b'' asks for a snapshot first. ``confirmed_nonce``: verdicts up to it are stored durably.
+    ``epoch`` b'' asks for a snapshot first. ``confirmed_nonce``: verdicts up to it are stored durably and need not be
+    kept. ``resume_token`` and ``resume_parts``: of a download that was cut off, and how much of it is here.
     """
 
     session_token: bytes
@@ -170,6 +198,7 @@ class Subscribe(msgspec.Struct, array_like=True, frozen=True, tag=13):
     chain_user: bytes
     confirmed_nonce: Count
     resume_token: bytes = b""
+    resume_parts: Count = 0
 
 
 class WireEntry(msgspec.Struct, array_like=True, frozen=True):
@@ -197,7 +226,10 @@ class Entries(msgspec.Struct, array_like=True, frozen=True, tag=14):
 
 
 class SnapshotStart(msgspec.Struct, array_like=True, frozen=True, tag=15):
-    """Primary → device: a frozen state at ``seq``. ``tables``: CREATE TABLE texts, in order."""
+    """Primary → device: a frozen state at ``seq``. ``tables``: CREATE TABLE texts, in order.
+
+    ``token`` names this download. ``parts``: so many of its chunks the device has already, and they are left out.
+    """
 
     seq: Count
     epoch: bytes
@@ -206,6 +238,8 @@ class SnapshotStart(msgspec.Struct, array_like=True, frozen=True, tag=15):
     schema_seq: Count
     tables: list[str]
     rows_total: Count
+    token: bytes = b""
+    parts: Count = 0
 
 
 class SnapshotChunk(msgspec.Struct, array_like=True, frozen=True, tag=16):
@@ -261,6 +295,42 @@ class Head(msgspec.Struct, array_like=True, frozen=True, tag=24):
     through: Count
 
 
+class Copied(msgspec.Struct, array_like=True, frozen=True, tag=25):
+    """Primary → device: another file with this key has synced since; take an identity of your own (Adopt)."""
+
+    reason: str
+
+
+class Claim(msgspec.Struct, array_like=True, frozen=True):
+    """A transaction that the primary may know. ``seq`` > 0: it was accepted there."""
+
+    nonce: Count
+    hash: bytes
+    seq: Count
+
+
+class Adopt(msgspec.Struct, array_like=True, frozen=True, tag=26):
+    """Device → primary: its new public key, and that key's signature over the adoption text (wire/handshake.py)."""
+
+    public_key: bytes
+    signature: bytes
+    claims: list[Claim]
+
+
+class Adopted(msgspec.Struct, array_like=True, frozen=True, tag=27):
+    """Primary → device: its new identity. ``known``: [nonce, seq] of the claims that are in the log.
+
+    Accepted claims at or below ``floor``, where the log begins, cannot be looked up and count as known.
+    """
+
+    node_id: Count
+    user_id: Count
+    session_token: bytes
+    head: Count
+    floor: Count
+    known: list[tuple[Count, Count]]
+
+
 Message = (
     Hello
     | Challenge
@@ -284,6 +354,9 @@ Message = (
     | ProblemReport
     | AskHead
     | Head
+    | Copied
+    | Adopt
+    | Adopted
 )
 
 _encoder: Final = msgspec.msgpack.Encoder()

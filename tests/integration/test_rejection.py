@@ -125,7 +125,6 @@ def test_edits_of_one_row_merge_column_by_column(world):
         wait_for(lambda node=node: rows(node, "SELECT a, b FROM t") == [("one", "two")])
 
 
-@pytest.mark.xfail(strict=True, reason="the later change is 'accepted' as an UPDATE of a row that is not there")
 def test_a_change_of_a_rejected_row_is_rejected_with_it(world):
     primary = world.primary(SCHEMA)
     device = world.device("device")

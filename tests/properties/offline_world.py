@@ -32,12 +32,12 @@ class Port:
         db = engine_connection(self.path, self.role)
         values = Meta(db).get_all()
         db.close()
-        return Identity(values.get("node_id", 0), values.get("user_id", 0), bool(values.get("ready")))
+        return Identity.of(values)
 
     def recorder(self, db, identity):
         if self.role is Role.PRIMARY:
             return PrimaryRecorder(db, AdminAppender(db, clock))
-        return DeviceRecorder(db, identity.user_id, identity.node_id, clock)
+        return DeviceRecorder(db, identity, clock)
 
     def committed(self):
         pass
@@ -100,15 +100,15 @@ class Device(Node):
         self.record = primary.store.admit(self.values["public_key"], user_id, Role.SECONDARY, AuthMode.USER, "{}")
         self.engine = engine_connection(self.path, Role.SECONDARY)
         self.store = DeviceStore(self.engine, self.path, clock)
-        self.store.store_welcome(self.record.node_id, self.record.user_id, b"token")
+        self.store.store_welcome(self.record.node_id, self.record.user_id, b"token", b"network", "here")
         self.user_id = self.record.user_id
         self.refusals = []
         self.download()
 
     def download(self):
-        reader = SnapshotReader(engine_connection(self.primary.path, Role.PRIMARY), self.user_id)
+        reader = SnapshotReader(engine_connection(self.primary.path, Role.PRIMARY), self.user_id, b"download", 1)
         self.store.snapshot.begin(reader.open())
-        *chunks, tail = reader.parts()
+        *chunks, tail = reader.all_parts()
         for chunk in chunks:
             self.store.snapshot.load(chunk)
         self.store.snapshot.finish(tail)
@@ -124,7 +124,7 @@ class Device(Node):
         found = self.store.read_outbox(0, count_max, 1 << 20)
         if not found:
             return
-        request = PushRequest(self.record.node_id, self.user_id, [PushedBody(n, h, b) for n, h, b in found])
+        request = PushRequest(self.record.node_id, self.user_id, [PushedBody(*one) for one in found])
         (outcome,), _ = self.primary.log.append([request])
         assert {one.kind for one in outcome.outcomes} <= {"accepted", "rejected"}, outcome
         if not lose_answer:

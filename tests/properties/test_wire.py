@@ -30,6 +30,8 @@ def values_of(kind):
         return st.builds(kind.cls, **{field.name: values_of(field.type) for field in kind.fields})
     if isinstance(kind, msgspec.inspect.ListType):
         return st.lists(values_of(kind.item_type), max_size=4)
+    if isinstance(kind, msgspec.inspect.TupleType):
+        return st.tuples(*(values_of(one) for one in kind.item_types))
     if isinstance(kind, msgspec.inspect.DictType):
         return st.dictionaries(values_of(kind.key_type), values_of(kind.value_type), max_size=3)
     if isinstance(kind, msgspec.inspect.AnyType):

@@ -15,13 +15,13 @@ import apsw
 
 from octodb.errors import Error
 from octodb.log.embedded_log import AdminAppender
-from octodb.model.identities import Identity, Role
+from octodb.model.identities import NODE_ID_MAX, PROVISIONAL_ID_MIN, Identity, Role
 from octodb.model.node_uri import parse_node_uri
 from octodb.runtime.device_engine import DeviceEngine
 from octodb.runtime.primary_engine import PrimaryEngine
 from octodb.runtime.surroundings import Surroundings
 from octodb.sql.statements import classify, split_script
-from octodb.storage.database import NodeSeed, connect_file, engine_connection, open_node_file, reading_connection
+from octodb.storage.database import FileNotice, NodeSeed, connect_file, engine_connection, open_node_file, reading_connection
 from octodb.storage.meta import Meta, Outbox
 from octodb.storage.node_statements import NodeStatements
 from octodb.storage.recording import DeviceRecorder, PrimaryRecorder
@@ -82,6 +82,13 @@ class SimSurroundings(Surroundings):
     def jitter(self):
         return self._node.world.random.random()
 
+    def new_keys(self):
+        private = self._node.world.random.randbytes(32)
+        return private, self._node.world.public_key(private)
+
+    def file_identity(self, path):
+        return self._node.file_identity
+
     def node_info(self, public_key, node_type, extra):
         """The same on every machine: one seed, one history."""
         return json.dumps({"public_key": public_key.hex(), "type": node_type, "extra": extra})
@@ -120,6 +127,7 @@ class SimNode:
         self._crash_in = None  # SQL statements until the crash that was ordered
         self._dead_copy = None
         self._onlooker = None
+        self.file_identity = name  # changes when the file is copied to another place
 
     def __repr__(self):
         return self.name
@@ -139,7 +147,8 @@ class SimNode:
         self._dead_copy = None
         uri = parse_node_uri(f"file:{self.path}?node={self.role}&{self._parameters}")
         db = self.connected(connect_file(uri, 0.0))
-        self.values = open_node_file(db, uri, self._seed)
+        notice = FileNotice(self.file_identity, self.world.random.randrange(PROVISIONAL_ID_MIN, NODE_ID_MAX))
+        self.values = open_node_file(db, uri, self._seed, notice)
         self.app = NodeStatements(db, self.role, self)
         self.engine = self._new_engine(uri)
         context = NODE.set(self)
@@ -244,7 +253,7 @@ class SimNode:
             values = Meta(db).get_all()
         finally:
             db.close()
-        return Identity(values.get("node_id", 0), values.get("user_id", 0), bool(values.get("ready")))
+        return Identity.of(values)
 
     def committed(self):
         if self.engine is not None and self.engine.wants_poke:
@@ -347,7 +356,7 @@ class SimDevice(SimNode):
         return engine
 
     def recorder(self, db, identity):
-        return DeviceRecorder(db, identity.user_id, identity.node_id, SimSurroundings(self).wall_clock)
+        return DeviceRecorder(db, identity, SimSurroundings(self).wall_clock)
 
     @property
     def status(self):

@@ -193,14 +193,15 @@ def test_verdicts_are_found_again_until_the_device_has_them(db):
     log = LogTables(db)
     log.append(entry(9, 3, origin=7, nonce=1), 1.0)
     refusal = Rejection("constraint", "UNIQUE", "t", ("a",))
-    log.refuse(7, 2, b"other", refusal)
-    assert log.verdict(7, 1) == (b"hash", 9, None)
-    assert log.verdict(7, 2) == (b"other", 0, refusal)
+    log.refuse(7, 2, b"other", refusal, b"made")
+    assert log.verdict(7, 1) == (b"hash", 9, None, False)
+    assert log.verdict(7, 2) == (b"other", 0, refusal, True)
+    assert log.refused(7) == [(2, b"made")]
     assert (log.verdict(7, 3), log.verdict(8, 1)) == (None, None)
-    log.forget_refusals(8, 5)
-    log.forget_refusals(7, 1)
+    log.forget_verdicts(8, 5)
+    log.forget_verdicts(7, 1)
     assert log.verdict(7, 2) is not None
-    log.forget_refusals(7, 2)
+    log.forget_verdicts(7, 2)
     assert log.verdict(7, 2) is None
 
 

@@ -133,7 +133,6 @@ def test_a_row_that_a_new_index_cannot_hold_is_rejected(world):
     assert letter.rejection.code == "constraint"
 
 
-@pytest.mark.xfail(strict=True, reason="nothing rejects it: the primary accepts an UPDATE of a row it never had")
 def test_what_builds_on_a_rejected_transaction_is_rejected_too(world):
     primary, device = world(TABLE.format(type=""))
     device.run("INSERT INTO item (id, place) VALUES (50, 1)")

@@ -41,7 +41,7 @@ def primary(tmp_path):
 
 @pytest.fixture
 def reader(primary):
-    opened = SnapshotReader(engine_connection(primary.path, Role.PRIMARY), 2)
+    opened = SnapshotReader(engine_connection(primary.path, Role.PRIMARY), 2, b"download", 2)
     yield opened
     opened.close()
 
@@ -60,7 +60,7 @@ def test_a_new_device_gets_the_schema_and_its_rows(world):
 
 def test_nobody_elses_value_leaves_the_primary(primary, reader):
     primary.run("INSERT INTO t (a, row_owner) VALUES ('topsecret', 5), ('topsecret', NULL)")
-    sent = repr((reader.open(), list(reader.parts())))
+    sent = repr((reader.open(), list(reader.all_parts())))
     assert "topsecret" not in sent
     assert "other's" not in sent
     assert "stays" not in sent
@@ -69,7 +69,7 @@ def test_nobody_elses_value_leaves_the_primary(primary, reader):
 
 def test_own_rows_come_first_and_all_are_counted(reader):
     header = reader.open()
-    *chunks, tail = reader.parts()
+    *chunks, tail = reader.all_parts()
     assert isinstance(tail, SnapshotTail)
     assert header.rows_total == sum(len(chunk.rows) for chunk in chunks) == 7
     assert [{row[-1] for row in chunk.rows} for chunk in chunks] == [{2}, {2}, {"*"}, {"*"}]
@@ -80,7 +80,7 @@ def test_what_is_committed_meanwhile_is_no_part_of_it(primary, reader):
     primary.run("INSERT INTO t (a, row_owner) VALUES ('late', '*')")
     primary.run("DELETE FROM t WHERE a = 2")
     primary.run("CREATE TABLE later (id INTEGER PRIMARY KEY, row_owner)")
-    rows = [row for part in reader.parts() if isinstance(part, SnapshotRows) for row in part.rows]
+    rows = [row for part in reader.all_parts() if isinstance(part, SnapshotRows) for row in part.rows]
     assert "late" not in str(rows)
     assert 2 in [row[0] for row in rows]
     assert header.seq == primary.log.head() - 3
@@ -94,7 +94,7 @@ def test_many_rows_come_in_chunks_of_bounded_size(primary, reader):
     )
     primary.run("INSERT INTO t (a, row_owner) VALUES (zeroblob(300000), '*'), (zeroblob(300000), '*')")
     header = reader.open()
-    chunks = [part for part in reader.parts() if isinstance(part, SnapshotRows)]
+    chunks = [part for part in reader.all_parts() if isinstance(part, SnapshotRows)]
     assert max(len(chunk.rows) for chunk in chunks) <= 2000
     assert all(sum(len(row[0]) for row in chunk.rows if isinstance(row[0], bytes)) <= 300_010 for chunk in chunks)
     assert sum(len(chunk.rows) for chunk in chunks) == header.rows_total

@@ -3,6 +3,7 @@
 import itertools
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from octodb.errors import ProtocolError
@@ -19,16 +20,24 @@ from octodb.sync.effects import (
     Dial,
     LoadSnapshotPart,
     Notify,
+    ReadClaims,
     ReadOutbox,
     Send,
+    StoreAdoption,
     StoreWelcome,
 )
-from octodb.wire.handshake import handshake_text
+from octodb.wire.handshake import adoption_text, handshake_text
 from octodb.wire.messages import (
+    IS_COPY,
+    KNOWS_COPIES,
+    KNOWS_DOWNLOADING_AGAIN,
     PROTOCOL_VERSION,
+    Adopted,
     Applied,
     AskHead,
     Challenge,
+    Claim,
+    Copied,
     Denied,
     Entries,
     Head,
@@ -84,7 +93,7 @@ class Story:
         """Up to the subscription; returns its effects."""
         self.connect()
         self.receive(Welcome(node_id, user_id, b"token", 10, 0, 0))
-        return self.device.welcome_stored(self.now)
+        return self.device.welcome_stored(0, 0, self.now)
 
     def subscribe(self):
         return self.subscribe_as(7, 3)
@@ -133,11 +142,13 @@ def test_the_happy_path_of_a_known_device():
     story = Story(READY)
     assert of(Dial, story.device.start(story.now)) == [Dial(A)]
     (hello,) = sent(story.device.connected_to(RANDOM, story.now))
-    assert hello == Hello(PROTOCOL_VERSION, b"key", RANDOM, b"database", b"old", 0)
+    assert hello == Hello(
+        PROTOCOL_VERSION, b"key", RANDOM, b"database", b"old", 0, KNOWS_COPIES | KNOWS_DOWNLOADING_AGAIN
+    )
     (proof,) = sent(story.receive(CHALLENGE))
     assert proof == Prove(b"signed " + handshake_text(hello, CHALLENGE, "{}"), "{}")
-    assert story.receive(Welcome(7, 3, b"token", 10, 0, 0)) == [StoreWelcome(7, 3, b"token")]
-    effects = story.device.welcome_stored(story.now)
+    assert story.receive(Welcome(7, 3, b"token", 10, 0, 0)) == [StoreWelcome(7, 3, b"token", b"")]
+    effects = story.device.welcome_stored(0, 0, story.now)
     assert sent(effects) == [Subscribe(b"token", b"epoch", 10, b"", b"", 0)]
     assert story.device.connected
 
@@ -166,7 +177,7 @@ def test_the_app_is_told_when_a_wrong_login_is_denied_and_then_a_right_one_is_le
 
     assert sent(story.device.request_login("user_signup", "right")) == [Signup("right")]
     assert story.device.auth.error is None
-    assert story.receive(Welcome(8, 4, b"token", 0, 0, 0)) == [StoreWelcome(8, 4, b"token")]
+    assert story.receive(Welcome(8, 4, b"token", 0, 0, 0)) == [StoreWelcome(8, 4, b"token", b"")]
     assert not story.device.auth.pending
 
 
@@ -210,7 +221,7 @@ def test_waiting_for_an_administrators_decision():
     story.connect()
     story.receive(Unauthorized("decision"))
     assert (story.device.state, story.device.auth.required) == (NodeState.AUTHORIZING, False)
-    assert story.receive(Welcome(8, 8, b"token", 0, 0, 0)) == [StoreWelcome(8, 8, b"token")]
+    assert story.receive(Welcome(8, 8, b"token", 0, 0, 0)) == [StoreWelcome(8, 8, b"token", b"")]
 
 
 def test_a_file_stays_with_its_user():
@@ -387,7 +398,7 @@ def test_a_primary_that_closes_in_the_ordinary_way_is_no_trouble(code):
     assert story.device.state is NodeState.OFFLINE
 
 
-@pytest.mark.parametrize("code", ["fork", "gap", "history", "unknown_session", "retry"])
+@pytest.mark.parametrize("code", ["gap", "history", "unknown_session", "retry"])
 def test_a_problem_that_comes_back_every_time_is_trouble(code):
     story = Story(READY).serve()
     story.receive(ProblemReport(code, "this file is a copy"))
@@ -402,12 +413,12 @@ def downloading():
     story = Story(NEW)
     story.connect()
     story.receive(Welcome(8, 4, b"token", 20, 0, 0))
-    (subscribe,) = sent(story.device.welcome_stored(story.now))
+    (subscribe,) = sent(story.device.welcome_stored(0, 0, story.now))
     assert subscribe.epoch == b"", "asks for a snapshot"
     return story
 
 
-START = SnapshotStart(20, b"epoch", b"all", b"user", 5, ["CREATE TABLE t (a)"], 2)
+START = SnapshotStart(20, b"epoch", b"all", b"user", 5, ["CREATE TABLE t (a)"], 2, b"download")
 
 
 def test_a_download_is_loaded_part_by_part_and_acknowledged():
@@ -443,12 +454,42 @@ def test_entries_that_come_during_a_download_wait_for_its_end():
     assert (asked.entries, asked.through) == ([entry(21)], 21)
 
 
-def test_a_download_that_breaks_off_leaves_nothing():
+def test_a_download_that_breaks_off_is_resumed():
     story = downloading()
     (header,) = of(LoadSnapshotPart, story.receive(START))
-    assert of(AbandonSnapshot, story.lose()) == [AbandonSnapshot()]
-    assert story.device.snapshot_loaded(header, 0) == [], "nothing to acknowledge on a lost connection"
-    assert not story.device.facts.identity.ready
+    (chunk,) = of(LoadSnapshotPart, story.receive(SnapshotChunk("t", ["a"], [[1]])))
+    assert of(AbandonSnapshot, story.lose()) == []
+    assert sent(story.device.snapshot_loaded(header, 0)) == [], "nothing to acknowledge on a lost connection"
+    story.device.snapshot_loaded(chunk, 0)
+    (subscribe,) = sent(story.subscribe_as(8, 4))
+    assert (subscribe.resume_token, subscribe.resume_parts) == (b"download", 1)
+    assert of(LoadSnapshotPart, story.receive(replace_parts(START, 1))) == []
+    (tail,) = of(LoadSnapshotPart, story.receive(SnapshotEnd([])))
+    assert tail.header == header.header
+    assert sent(story.device.snapshot_loaded(tail, 0))[0] == Applied(0, 0, 2)
+    assert story.device.facts.identity.ready
+
+
+def test_a_download_that_the_primary_does_not_keep_begins_anew():
+    story = downloading()
+    story.receive(START)
+    story.lose()
+    story.subscribe_as(8, 4)
+    (header,) = of(LoadSnapshotPart, story.receive(SnapshotStart(21, b"epoch", b"", b"", 0, [], 0, b"another")))
+    assert header.part is header.header
+
+
+def test_a_download_that_nobody_resumes_is_let_go():
+    story = downloading()
+    story.receive(START)
+    story.lose()
+    assert of(AbandonSnapshot, story.wait(61)) == [AbandonSnapshot()]
+    (subscribe,) = sent(story.subscribe_as(8, 4))
+    assert subscribe.resume_token == b""
+
+
+def replace_parts(start, parts):
+    return msgspec.structs.replace(start, parts=parts)
 
 
 def test_a_tail_stored_after_the_connection_was_lost_still_makes_the_file_ready():
@@ -475,10 +516,101 @@ def test_entries_without_a_download_are_refused():
         story.receive(Entries([entry(1)], 1))
 
 
-def test_a_snapshot_nobody_asked_for_is_refused():
+# --- a primary that was restored, or is far ahead --------------------------------------------------------
+
+
+def test_a_ready_device_downloads_again_beside_what_it_has():
+    story = Story(replace(READY, settled_nonce=6)).serve()
+    parts = of(LoadSnapshotPart, story.receive(START) + story.receive(SnapshotEnd([])))
+    assert all(part.again for part in parts)
+    assert story.device.state is NodeState.DOWNLOADING
+    assert story.device.facts.identity.ready, "the application works on"
+    assert story.device.queue_moved() == [], "nothing is sent meanwhile"
+    story.device.snapshot_loaded(parts[0], 0)
+    effects = story.device.snapshot_loaded(parts[1], 0, 2, ("t",))
+    assert events(effects) == ["sync", "error"]
+    assert "2 accepted transactions are offered" in of(Notify, effects)[1].info["reason"]
+    assert of(ReadOutbox, effects), "now the queue goes on"
+    assert (story.device.facts.cursor, story.device.log.head) == (20, 20)
+
+
+def test_a_restored_primary_is_told_what_it_need_not_wait_for():
+    story = Story(READY)
+    story.connect()
+    story.receive(Welcome(7, 3, b"token", 10, 0, 4))
+    effects = story.device.welcome_stored(9, 6, story.now)
+    assert of(ReadOutbox, effects) == [], "first it must be clear whether it has lost entries"
+    (asked,) = of(ReadOutbox, story.receive(Entries([], 10)))
+    found = [(7, b"hash", b"body", 6), (8, b"hash", b"body", 6), (10, b"hash", b"body", 6)]
+    (push,) = sent(story.device.outbox_read(asked, found))
+    assert [(one.nonce, one.body) for one in push.transactions] == [
+        (6, b""), (7, b"body"), (8, b"body"), (9, b""), (10, b"body"),
+    ]  # fmt: skip
+
+
+def test_an_acceptance_that_no_entry_tells_waits_until_the_device_is_there():
     story = Story(READY).serve()
-    with pytest.raises(ProtocolError, match="none was asked for"):
-        story.receive(START)
+    assert story.receive(Verdicts([Verdict(2, 12)])) == []
+    assert story.device.state is NodeState.SYNCING
+    (asked,) = of(BringIn, story.receive(Entries([entry(11)], 11)))
+    assert asked.acceptances == ()
+    (asked,) = of(BringIn, story.bring_in(asked, 11) + story.receive(Entries([entry(12)], 12)))
+    assert asked.acceptances == ((2, 12),)
+
+
+# --- copies ----------------------------------------------------------------------------------------------
+
+
+def adopt(story):
+    (asked,) = of(ReadClaims, story.receive(Copied("another file")))
+    (message,) = sent(story.device.claims_read(asked, b"new", lambda text: b"by new " + text, [(3, b"hash", 0)]))
+    assert (message.public_key, message.claims) == (b"new", [Claim(3, b"hash", 0)])
+    assert message.signature == b"by new " + adoption_text(story.device._hello, CHALLENGE, b"new")
+    adopted = Adopted(9, 3, b"fresh", 12, 0, [(3, 11)])
+    assert story.receive(adopted) == [StoreAdoption(adopted)]
+    return story.device.adoption_stored(adopted, b"new", lambda text: b"by new " + text, 5, story.now)
+
+
+def test_a_copied_file_takes_an_identity_of_its_own_and_goes_on():
+    story = Story(READY)
+    story.connect()
+    effects = adopt(story)
+    assert of(Notify, effects)[0].info["code"] == "copied"
+    assert sent(effects) == [Subscribe(b"fresh", b"epoch", 10, b"", b"", 5)]
+    assert of(ReadOutbox, effects), "its queue is sent"
+    assert story.device.facts.identity == Identity(9, 3, ready=True)
+    story.lose()
+    (hello,) = sent(story.device.connected_to(RANDOM, story.now))
+    assert (hello.public_key, hello.session_token) == (b"new", b"fresh")
+
+
+@pytest.mark.parametrize("last_nonce", [3, 5])
+def test_a_file_that_lacks_its_own_transactions_is_an_old_backup(last_nonce):
+    story = Story(READY)
+    story.connect()
+    story.receive(Welcome(7, 3, b"token", 10, 0, 4))
+    effects = story.device.welcome_stored(last_nonce, last_nonce, story.now)
+    assert bool(of(CloseConnection, effects)) is (last_nonce < 4)
+    story.lose()
+    (hello,) = sent(story.device.connected_to(RANDOM, story.now))
+    assert bool(hello.features & IS_COPY) is (last_nonce < 4)
+
+
+def test_a_fork_shows_that_the_file_is_a_copy():
+    story = Story(READY).serve()
+    assert of(CloseConnection, story.receive(ProblemReport("fork", "another transaction")))
+    story.lose()
+    (hello,) = sent(story.device.connected_to(RANDOM, story.now))
+    assert hello.features & IS_COPY
+
+
+def test_a_copy_is_not_given_to_another_user():
+    story = Story(READY)
+    story.connect()
+    story.receive(Copied("another file"))
+    effects = story.receive(Adopted(9, 4, b"fresh", 12, 0, []))
+    assert of(StoreAdoption, effects) == []
+    assert "belongs to user 3" in of(CloseConnection, effects)[0].reason
 
 
 # --- entries and verdicts --------------------------------------------------------------------------------
@@ -587,7 +719,7 @@ def test_an_answer_of_a_lost_connection_counts_for_the_file_only():
 
 
 def transactions(nonces, size=10):
-    return [(nonce, b"hash", bytes(size)) for nonce in nonces]
+    return [(nonce, b"hash", bytes(size), 0) for nonce in nonces]
 
 
 def test_the_queue_is_sent_in_order_and_read_until_it_is_empty():
@@ -595,7 +727,7 @@ def test_the_queue_is_sent_in_order_and_read_until_it_is_empty():
     (first,) = of(ReadOutbox, story.subscribe())
     assert first.after == 0
     effects = story.device.outbox_read(first, transactions([1, 2]))
-    assert sent(effects) == [Push([PushedTransaction(1, b"hash", bytes(10)), PushedTransaction(2, b"hash", bytes(10))])]
+    assert sent(effects) == [Push([PushedTransaction(1, b"hash", bytes(10), 0), PushedTransaction(2, b"hash", bytes(10), 0)])]
     (second,) = of(ReadOutbox, effects)
     assert second.after == 2
     assert of(ReadOutbox, story.device.outbox_read(second, [])) == []

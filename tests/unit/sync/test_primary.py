@@ -12,6 +12,7 @@ from octodb.model.transactions import Rejection
 from octodb.runtime.device_info import new_node_seed
 from octodb.sync.effects import (
     Admit,
+    AdoptCopy,
     AppendPush,
     AskAuthorizer,
     CloseConnection,
@@ -26,12 +27,19 @@ from octodb.sync.effects import (
     Send,
 )
 from octodb.sync.primary import Decision, PrimaryFacts, PrimarySession, SessionPhase
-from octodb.wire.handshake import handshake_text, sign
+from octodb.wire.handshake import adoption_text, handshake_text, sign
 from octodb.wire.messages import (
+    IS_COPY,
+    KNOWS_COPIES,
+    KNOWS_DOWNLOADING_AGAIN,
     PROTOCOL_VERSION,
+    Adopt,
+    Adopted,
     Applied,
     AskHead,
     Challenge,
+    Claim,
+    Copied,
     Denied,
     Entries,
     Head,
@@ -66,12 +74,12 @@ WINDOW = 16  # messages on the way
 class Story:
     """A session, its clock and the position the log has been told up to."""
 
-    def __init__(self, auth=AuthMode.USER, public_key=KEYS.public_key):
+    def __init__(self, auth=AuthMode.USER, public_key=KEYS.public_key, features=0):
         self.now = 100.0
         self.dispatched = 10
         facts = PrimaryFacts(b"p" * 32, b"epoch", auth, ({"name": "email"},))
         self.session = PrimarySession(facts, RANDOM, lambda: self.dispatched, self.now)
-        self.hello = Hello(PROTOCOL_VERSION, public_key, b"r" * 32, b"database", b"presented", 0)
+        self.hello = Hello(PROTOCOL_VERSION, public_key, b"r" * 32, b"database", b"presented", 0, features)
 
     def receive(self, message):
         return self.session.receive(message, self.now)
@@ -250,6 +258,56 @@ def test_an_unknown_token_is_a_copy_of_the_file():
     assert closes(story.session.session_opened(b"", 10)) == "unknown_session"
 
 
+def adopt(story, new=None, key=None):
+    """Up to the question for a new identity."""
+    new = new or new_node_seed()
+    text = adoption_text(story.hello, story.session._challenge, new.public_key)
+    return new, story.receive(Adopt(new.public_key, sign((key or new).private_key, text), [Claim(3, b"hash", 0)]))
+
+
+def test_a_copy_that_knows_how_is_given_an_identity_of_its_own():
+    story = Story(features=KNOWS_COPIES)
+    story.prove()
+    story.session.node_found(NODE)
+    (copied,) = sent(story.session.session_opened(b"", 10))
+    assert "a copy" in copied.reason
+    new, effects = adopt(story)
+    assert effects == [AdoptCopy(NODE, new.public_key, INFO, [Claim(3, b"hash", 0)])]
+    record = NodeRecord(9, 3, Role.SECONDARY, new.public_key)
+    assert sent(story.session.adopted(record, b"token", 12, 0, [(3, 11)])) == [
+        Adopted(9, 3, b"token", 12, 0, [(3, 11)])
+    ]
+    (asked,) = story.receive(Subscribe(b"token", b"epoch", 10, b"all", b"user", 4))
+    assert asked.node_id == 9
+
+
+def test_a_file_that_knows_itself_to_be_a_copy_is_not_let_in_under_its_old_name():
+    story = Story(features=KNOWS_COPIES | IS_COPY)
+    story.prove()
+    assert isinstance(sent(story.session.node_found(NODE))[0], Copied)
+
+
+def test_a_new_key_must_be_proved_and_be_new():
+    story = Story(features=KNOWS_COPIES | IS_COPY)
+    story.prove()
+    story.session.node_found(NODE)
+    _, effects = adopt(story, key=new_node_seed())
+    assert closes(effects) == "signature"
+    story = Story(features=KNOWS_COPIES | IS_COPY)
+    story.prove()
+    story.session.node_found(NODE)
+    _, effects = adopt(story, new=KEYS)
+    assert closes(effects) == "signature"
+
+
+def test_a_key_that_is_another_nodes_cannot_be_taken():
+    story = Story(features=KNOWS_COPIES | IS_COPY)
+    story.prove()
+    story.session.node_found(NODE)
+    adopt(story)
+    assert closes(story.session.adopted(None, b"", 0, 0, [])) == "signature"
+
+
 def test_a_token_that_is_not_current_any_more_ends_the_connection():
     story = Story()
     asked = story.subscribe()
@@ -260,6 +318,39 @@ def test_a_device_with_another_history_is_not_served():
     story = Story()
     asked = story.subscribe()
     assert closes(story.session.session_confirmed(asked, True, False)) == "history"
+
+
+@pytest.mark.parametrize(("epoch", "matches"), [(b"epoch", False), (b"old epoch", True)])
+def test_a_device_that_knows_how_downloads_again(epoch, matches):
+    story = Story(features=KNOWS_DOWNLOADING_AGAIN)
+    asked = story.subscribe(epoch=epoch)
+    assert story.session.session_confirmed(asked, True, matches) == [OpenSnapshot(3, b"", 0)]
+
+
+def test_a_download_goes_on_where_it_was_cut_off():
+    story = Story(features=KNOWS_DOWNLOADING_AGAIN)
+    story.prove()
+    story.session.node_found(NODE)
+    story.session.session_opened(b"token", 10)
+    (asked,) = story.receive(Subscribe(b"token", b"", 0, b"", b"", 0, b"download", 4))
+    assert story.session.session_confirmed(asked, True, False) == [OpenSnapshot(3, b"download", 4)]
+    header = SnapshotHeader(8, b"epoch", b"all", b"user", 2, (), 99, b"download")
+    first, read = story.session.snapshot_opened(header, 4)
+    assert (first.message.token, first.message.parts, read) == (b"download", 4, ReadSnapshot(5))
+
+
+def test_what_was_accepted_before_the_state_that_is_downloaded_is_told_by_a_verdict():
+    story = Story(features=KNOWS_DOWNLOADING_AGAIN)
+    asked = story.subscribe()
+    story.session.session_confirmed(asked, True, False)
+    early = [AppendOutcome(6, "accepted", 8), AppendOutcome(7, "accepted", 9)]
+    assert story.session.appended(early) == [], "the position is not known yet"
+    header = SnapshotHeader(8, b"epoch", b"all", b"user", 2, (), 99)
+    assert Verdicts([Verdict(6, 8)]) in sent(story.session.snapshot_opened(header, 0))
+    assert sent(story.session.appended([AppendOutcome(5, "accepted", 7)])) == [Verdicts([Verdict(5, 7)])]
+    assert sent(story.session.appended([AppendOutcome(8, "accepted", 12)])) == [], "its entry will tell"
+    elsewhere = AppendOutcome(9, "accepted", 13, elsewhere=True)
+    assert sent(story.session.appended([elsewhere])) == [Verdicts([Verdict(9, 13)])]
 
 
 # --- what counts before the token is confirmed -----------------------------------------------------------
@@ -297,14 +388,14 @@ def test_and_is_forgotten_when_it_is_not():
 def test_a_snapshot_and_what_was_committed_meanwhile():
     story = Story()
     asked = story.subscribe(epoch=b"", cursor=0)
-    assert story.session.session_confirmed(asked, True, False) == [OpenSnapshot(3)]
+    assert story.session.session_confirmed(asked, True, False) == [OpenSnapshot(3, b"", 0)]
     header = SnapshotHeader(8, b"epoch", b"all", b"user", 2, ("CREATE TABLE t (a)",), 1)
-    first, read = story.session.snapshot_read(header)
+    first, read = story.session.snapshot_opened(header, 0)
     assert first.message == SnapshotStart(8, b"epoch", b"all", b"user", 2, ["CREATE TABLE t (a)"], 1)
-    assert read == ReadSnapshot()
+    assert read == ReadSnapshot(1)
     assert story.session.entries_committed([entry(9)], 9) == [], "not live yet: it will be read from the log"
     first, read = story.session.snapshot_read(SnapshotRows("t", ("a",), [[1]]))
-    assert (first.message, read) == (SnapshotChunk("t", ["a"], [[1]]), ReadSnapshot())
+    assert (first.message, read) == (SnapshotChunk("t", ["a"], [[1]]), ReadSnapshot(2))
     first, read = story.session.snapshot_read(SnapshotTail(("CREATE INDEX i ON t (a)",)))
     assert (first.message, read) == (SnapshotEnd(["CREATE INDEX i ON t (a)"]), ReadEntries(3, 8, 256 * 1024))
     assert [one.seq for one in sent(story.session.entries_read([entry(9)], 10))[0].entries] == [9]
@@ -315,12 +406,12 @@ def test_a_slow_device_stops_its_download():
     story = Story()
     asked = story.subscribe(epoch=b"", cursor=0)
     story.session.session_confirmed(asked, True, False)
-    story.session.snapshot_read(SnapshotHeader(8, b"epoch", b"all", b"user", 2, (), 99))
+    story.session.snapshot_opened(SnapshotHeader(8, b"epoch", b"all", b"user", 2, (), 99), 0)
     rows = SnapshotRows("t", ("a",), [[1]])
-    for _ in range(WINDOW - 2):
-        assert ReadSnapshot() in story.session.snapshot_read(rows)
-    assert ReadSnapshot() not in story.session.snapshot_read(rows)
-    assert story.receive(Applied(0, 0, 1)) == [ReadSnapshot()]
+    for number in range(2, WINDOW):
+        assert ReadSnapshot(number) in story.session.snapshot_read(rows)
+    assert ReadSnapshot(WINDOW) not in story.session.snapshot_read(rows)
+    assert story.receive(Applied(0, 0, 1)) == [ReadSnapshot(WINDOW)]
 
 
 # --- entries ---------------------------------------------------------------------------------------------

@@ -1,0 +1,322 @@
+"""Rebasing a device's outbox on what the primary sends: undo, apply, redo; or apply directly (design.md §4.7, §4.8).
+
+Works inside the transaction of ``DeviceStore``. Redo always applies ``body``, undo inverts ``undo``; neither touches
+the body itself. Schema changes of the primary are replayed here too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import apsw
+
+from octodb.errors import SyncError
+from octodb.model.identities import Identity
+from octodb.model.owners import EVERYBODY
+from octodb.model.transactions import Op, Rejection, decode_body
+from octodb.sql.ddl import Ddl, parse_ddl
+from octodb.sql.tokens import fold_name, quote_name
+from octodb.storage.apply import Applier, Refused
+from octodb.storage.changesets import touched_tables
+from octodb.storage.local_rows import DATA_ERRORS, LocalRows
+from octodb.storage.meta import Meta, Outbox, OutboxRow
+from octodb.storage.row_keys import PendingKeys
+from octodb.storage.schema_rules import lossy_tables
+from octodb.storage.shapes import LOCAL_PREFIX, Shapes, schema_version
+
+__all__ = ["IncomingEntry", "Rebase"]
+
+_NO_IDS: Final = (0, -1)
+# Displaced rows that each rebase tries to put back: there are hardly ever any.
+_DISPLACED_TRIED_MAX: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class IncomingEntry:
+    """One part of an entry. ``own_nonce`` > 0: this device's own transaction; its body is in the outbox."""
+
+    seq: int
+    everybody: bool
+    own_nonce: int
+    chain: bytes
+    body: bytes
+
+
+class Rebase:
+    """``clock`` gives seconds since the epoch."""
+
+    def __init__(self, db: apsw.Connection, clock: Callable[[], float]) -> None:
+        self._db = db
+        self._clock = clock
+        self._meta = Meta(db)
+        self._outbox = Outbox(db)
+        self._applier = Applier(db, Shapes.read(db), _NO_IDS, self.displace)
+        self.local_rows = LocalRows(db, self.displace)
+        self._aside: list[tuple[str, dict[str, Any], str]] = []
+        self._keys = PendingKeys()
+        self._user_id = 0
+
+    @property
+    def shapes(self) -> Shapes:
+        return self._applier.shapes
+
+    def begin(self, identity: Identity) -> None:
+        """Call first in each transaction: another connection may have changed the schema, a failed one left traces."""
+        self._aside.clear()
+        if self._user_id != identity.user_id or self._applier.own_ids != identity.row_ids:
+            self._user_id = identity.user_id
+            self._applier = Applier(self._db, Shapes.read(self._db), identity.row_ids, self.displace)
+        elif schema_version(self._db) != self._applier.shapes.version:
+            self.use_schema()
+
+    def finish(self) -> None:
+        """Call last in each transaction: keep what must not be forgotten."""
+        self._put_back()
+        for table, row_id in self._applier.deleted_ids.items():
+            self._meta.keep_row_id(table, row_id)
+        self._applier.deleted_ids.clear()
+
+    def failed(self) -> None:
+        """The transaction was rolled back."""
+        self._keys.clear()
+        self._applier.deleted_ids.clear()
+
+    def use_schema(self) -> None:
+        """The schema changed in this transaction or before it."""
+        self._applier.use(Shapes.read(self._db))
+
+    # --- the whole rebase ----------------------------------------------------------------------------
+
+    def undo(self, nonces: list[int]) -> None:
+        """Take the given pending transactions back. ``nonces``: in order; the newest is undone first."""
+        for nonce in reversed(nonces):
+            self._undo(self.row(nonce))
+
+    def redo(self, nonces: list[int]) -> None:
+        for nonce in nonces:
+            self._redo(self.row(nonce))
+
+    def apply(self, groups: list[list[IncomingEntry]]) -> set[str]:
+        """Apply entries in order, own ones from the outbox. Returns the tables whose rows others changed."""
+        tables: set[str] = set()
+        for group in groups:
+            if group[0].own_nonce:
+                self._apply_own(group[0].own_nonce, group[0].seq)
+            else:
+                tables |= self._apply_group(group)
+        return tables
+
+    def accept(self, nonce: int, seq: int) -> None:
+        """The primary has it at ``seq``, and the rows are as they should be."""
+        self._keys.remove(nonce)
+        self._outbox.accept(nonce, seq)
+
+    def reject(self, nonce: int, rejection: Rejection, kept_local: int) -> None:
+        self._keys.remove(nonce)
+        self._outbox.reject(nonce, rejection, self._clock(), kept_local)
+
+    def forget_keys(self) -> None:
+        """The outbox was changed by other means than ``accept`` and ``reject``."""
+        self._keys.clear()
+
+    def row(self, nonce: int) -> OutboxRow:
+        row = self._outbox.get(nonce)
+        if row is None:
+            raise SyncError(f"the primary speaks of transaction {nonce}, which is not in this device's outbox")
+        return row
+
+    def _undo(self, row: OutboxRow) -> None:
+        if row.undo is not None:
+            changesets = [row.undo] if row.undo else []
+        else:
+            changesets = [op.payload for op in decode_body(row.body).ops if isinstance(op.payload, bytes)]
+        for changeset in reversed(changesets):
+            try:
+                self._applier.apply_exact(apsw.Changeset.invert(changeset))
+            except Refused as error:
+                raise SyncError(f"transaction {row.nonce} cannot be undone: {error}") from error
+
+    def _redo(self, row: OutboxRow) -> None:
+        """Apply the body again under a fresh session; what the primary would refuse now is suspended."""
+        self._db.execute("SAVEPOINT octodb_redo")
+        session = apsw.Session(self._db, "main")
+        session.table_filter(lambda name: self._applier.shapes.get(name) is not None)
+        try:
+            body = decode_body(row.body)
+            self._check_schema(body.schema_seq, body.ops)
+            for op in body.ops:
+                assert isinstance(op.payload, bytes)
+                self._applier.apply_ordered([(self._user_id, op.payload)])
+            undo: bytes = session.changeset()
+            suspended = None
+        except Refused as error:
+            self._db.execute("ROLLBACK TO octodb_redo")
+            undo, suspended = b"", str(error)
+        finally:
+            session.close()
+        self._db.execute("RELEASE octodb_redo")
+        self._outbox.set_undo(row.nonce, undo, suspended)
+
+    def _apply_own(self, nonce: int, seq: int) -> None:
+        body = decode_body(self.row(nonce).body)
+        for op in body.ops:
+            assert isinstance(op.payload, bytes)
+            self._apply([(self._user_id, op.payload)], seq)
+        self.accept(nonce, seq)
+
+    def _apply_group(self, group: list[IncomingEntry]) -> set[str]:
+        """All parts of one position: ops in order, the user's rows and everybody's together."""
+        seq = group[0].seq
+        tables: set[str] = set()
+        for parts in self._steps(group):
+            changesets = [(owner, payload) for owner, payload in parts if isinstance(payload, bytes)]
+            self._apply(changesets, seq)
+            for _, changeset in changesets:
+                tables |= touched_tables(changeset).keys()
+            for _, payload in parts:
+                if isinstance(payload, str):
+                    self._change_schema(payload, seq)
+        return tables
+
+    def _steps(self, group: list[IncomingEntry]) -> list[list[tuple[int | str, bytes | str]]]:
+        """(owner, payload) of the ops of one position, step by step."""
+        steps: dict[int, list[tuple[int | str, bytes | str]]] = {}
+        for entry in sorted(group, key=lambda entry: entry.everybody):
+            owner: int | str = EVERYBODY if entry.everybody else self._user_id
+            for op in decode_body(entry.body).ops:
+                steps.setdefault(op.position, []).append((owner, op.payload))
+        return [parts for _, parts in sorted(steps.items())]
+
+    def _apply(self, parts: list[tuple[int | str, bytes]], seq: int) -> None:
+        try:
+            self._applier.apply_ordered(parts)
+        except Refused as error:
+            raise SyncError(
+                f"the entry at {seq} cannot be applied: {error}",
+                hint="download the database anew into another file; this file keeps its queue",
+            ) from error
+
+    def _check_schema(self, schema_seq: int, ops: list[Op]) -> None:
+        changes = self._meta.schema_changes()
+        for op in ops:
+            for table in touched_tables(op.payload) if isinstance(op.payload, bytes) else ():
+                if changes.get(fold_name(table), 0) > schema_seq:
+                    raise Refused(Rejection("schema", f"table {table} was changed on the primary", table))
+
+    # --- the direct path -----------------------------------------------------------------------------
+
+    def apply_directly(self, groups: list[list[IncomingEntry]]) -> set[str] | None:
+        """Apply entries beside the pending transactions, without undoing them. None: that is not sure to be right, and
+        nothing was done.
+
+        It is when no incoming row is touched by a pending transaction and no schema changes; every change must find
+        its row or its place. Own entries must be the oldest pending ones, in order: their rows are there already.
+        """
+        foreign = [self._steps(group) for group in groups if not group[0].own_nonce]
+        if not all(self._stays_apart(steps) for steps in foreign):
+            return None
+        self._db.execute("SAVEPOINT octodb_direct")
+        tables: set[str] = set()
+        for steps in foreign:
+            for parts in steps:
+                changesets = [(owner, payload) for owner, payload in parts if isinstance(payload, bytes)]
+                if not self._applier.apply_plainly(changesets):
+                    self._db.execute("ROLLBACK TO octodb_direct")
+                    self._db.execute("RELEASE octodb_direct")
+                    return None
+                for _, changeset in changesets:
+                    tables |= touched_tables(changeset).keys()
+        self._db.execute("RELEASE octodb_direct")
+        for group in groups:
+            if group[0].own_nonce:
+                self.accept(group[0].own_nonce, group[0].seq)
+        return tables
+
+    def _stays_apart(self, steps: list[list[tuple[int | str, bytes | str]]]) -> bool:
+        self._track_keys()
+        return all(
+            isinstance(payload, bytes) and not self._keys.meet(payload) for parts in steps for _, payload in parts
+        )
+
+    def _track_keys(self) -> None:
+        """Learn the keys of what applications have committed since the last time."""
+        for row in self._outbox.pending(after=self._keys.newest):
+            self._keys.add(row.nonce, row.body, row.undo)
+
+    # --- schema --------------------------------------------------------------------------------------
+
+    def _change_schema(self, sql: str, seq: int) -> None:
+        facts = parse_ddl(sql)
+        shape = self._applier.shapes.get(facts.name)
+        if facts.action == "drop" and facts.object == "table" and shape is not None:
+            # a table that is rebuilt has its name again at the end of the rebase, and the row its place
+            self.set_local_rows_aside(shape.name, "its table was dropped")
+        try:
+            self._db.execute(sql)
+        except DATA_ERRORS:
+            self._change_schema_past_local_things(sql, facts)
+        if facts.change == "rename table":
+            self._meta.rename_row_ids(facts.table, facts.new_name)
+        self._meta.record_schema_changes(lossy_tables(facts), seq)
+        self._meta.set(schema_seq=seq)
+        self.use_schema()
+
+    def _change_schema_past_local_things(self, sql: str, facts: Ddl) -> None:
+        """Indexes, triggers and views of this device's own (``local_…``) and its local rows may stand in the way: the
+        objects are made anew, the rows put back where the new schema can hold them."""
+        objects = self.drop_local_objects()
+        shape = self._applier.shapes.get(facts.table)
+        rows = [] if shape is None else self.local_rows.move_aside(shape)
+        self._db.execute(sql)
+        if shape is not None:
+            self.local_rows.put_back(shape, rows, Shapes.read(self._db), "the new schema cannot hold it")
+        self.make_again(objects)
+
+    def drop_local_objects(self) -> list[str]:
+        """Drop this device's own indexes, triggers and views; return the texts that make them, in order."""
+        objects = self._db.execute(
+            "SELECT type, name, sql FROM main.sqlite_schema WHERE type IN ('index', 'trigger', 'view')"
+            " AND name LIKE ? ESCAPE '\\' AND sql IS NOT NULL ORDER BY rowid",
+            (LOCAL_PREFIX.replace("_", "\\_") + "%",),
+        ).fetchall()
+        for kind, name, _ in reversed(objects):
+            self._db.execute(f"DROP {kind} IF EXISTS main.{quote_name(str(name))}")
+        return [str(text) for _, _, text in objects]
+
+    def make_again(self, objects: list[str]) -> None:
+        for text in objects:
+            try:
+                self._db.execute(text)
+            except DATA_ERRORS:
+                continue  # it names what is gone; a local object cannot hold up the schema
+
+    # --- local rows ----------------------------------------------------------------------------------
+
+    def set_local_rows_aside(self, table: str, reason: str) -> None:
+        """Take all local rows out of a table; ``finish`` puts back those that it can."""
+        shape = self._applier.shapes.get(table)
+        if shape is not None:
+            for row in self.local_rows.move_aside(shape):
+                self.displace(shape.name, dict(zip(shape.columns, row, strict=True)), reason)
+
+    def displace(self, table: str, row: dict[str, Any], reason: str) -> None:
+        """Remembered until the end of the rebase, which may well clear the place again."""
+        self._aside.append((table, row, reason))
+
+    def _put_back(self) -> None:
+        """Local rows that gave way, now or earlier, go back where they can; the others are kept as displaced."""
+        aside, self._aside = self._meta.take_displaced(_DISPLACED_TRIED_MAX) + self._aside, []
+        for table, row, reason in aside:
+            shape = self._applier.shapes.get(table)
+            columns = [] if shape is None else [column for column in row if column in shape.columns]
+            if shape is None or len(columns) < len(row):
+                self._meta.displace(table, row, reason, self._clock())
+                continue
+            names = ", ".join(quote_name(column) for column in columns)
+            sql = f"INSERT INTO {shape.quoted} ({names}) VALUES ({', '.join('?' * len(columns))})"
+            try:
+                self._db.execute(sql, [row[column] for column in columns])
+            except DATA_ERRORS:
+                self._meta.displace(table, row, reason, self._clock())
