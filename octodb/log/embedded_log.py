@@ -119,7 +119,7 @@ class EmbeddedLog:
         for pushed in request.transactions:
             outcome = self._append_one(request, pushed, batch)
             outcomes.append(outcome)
-            if outcome.kind not in {"accepted", "rejected"}:
+            if outcome.kind not in {"accepted", "rejected", "skipped"}:
                 break
         return Outcome(request.node_id, outcomes)
 

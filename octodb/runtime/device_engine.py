@@ -339,7 +339,6 @@ class DeviceEngine:
                 adopted.node_id,
                 adopted.user_id,
                 adopted.session_token,
-                adopted.floor,
                 known,
             )
             settled = await run(store.adopt, adoption, file_identity)
@@ -446,12 +445,12 @@ def _incoming(effect: BringIn) -> Incoming:
     )
 
 
-def _load_part(store: DeviceStore, effect: LoadSnapshotPart) -> tuple[int, tuple[str, ...]]:
-    """How many transactions are offered again, and the tables whose rows may have changed."""
+def _load_part(store: DeviceStore, effect: LoadSnapshotPart) -> tuple[int, int, tuple[str, ...]]:
+    """How many transactions are offered again, how many cannot be, and the tables whose rows may have changed."""
     part = effect.part
     if isinstance(part, SnapshotTail) and effect.again:
-        offered = store.swap(part, effect.primary_nonce)
-        return len(offered), store.replicated_tables()
+        offered, gone = store.swap(part, effect.primary_nonce)
+        return offered, gone, store.replicated_tables()
     loader = store.staging if effect.again else store.snapshot
     if isinstance(part, SnapshotHeader):
         loader.begin(part)
@@ -459,7 +458,7 @@ def _load_part(store: DeviceStore, effect: LoadSnapshotPart) -> tuple[int, tuple
         loader.load(part)
     else:
         store.snapshot.finish(part)
-    return 0, ()
+    return 0, 0, ()
 
 
 def _abandon(store: DeviceStore) -> None:

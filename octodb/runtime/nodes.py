@@ -154,7 +154,7 @@ class Node:
                 f"the text of {action} is longer than {_LOGIN_BYTES_MAX:,} bytes",
                 hint="send a token, not the data itself",
             )
-        if self.identity().node_id:
+        if self.identity().node_id and not self._engine.status().auth.required:
             return  # repeated by an authorized device it changes nothing
         if isinstance(self._engine, DeviceEngine) and self._thread is not None:
             engine = self._engine

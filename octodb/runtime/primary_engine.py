@@ -400,10 +400,10 @@ class PrimaryEngine:
         assert self._store is not None
         token = self._surroundings.random_bytes(16)
         claims = [(claim.nonce, claim.hash, claim.seq) for claim in effect.claims]
-        node, known, floor, head = await self._storage.run_patiently(
+        node, known, head = await self._storage.run_patiently(
             self._store.adopt_copy, effect.node, effect.public_key, token, effect.node_info, claims
         )
-        self._handle(client, client.session.adopted(node, token, head, floor, known))
+        self._handle(client, client.session.adopted(node, token, head, known))
 
     async def _confirm(self, client: _Client, effect: ConfirmSession) -> None:
         log, store = self._log, self._store

@@ -81,7 +81,6 @@ class Adoption:
     node_id: int
     user_id: int
     session_token: bytes
-    floor: int
     known: tuple[tuple[int, int], ...]
 
 
@@ -134,8 +133,7 @@ class DeviceStore:
             if before.provisional_id or before.node_id not in {0, node_id}:
                 self._meta.set(provisional_id=0)
                 self._meta.bump_generation()
-            last, oldest = self._outbox.last_nonce(), self._outbox.oldest()
-            return last, last if oldest is None else oldest[0] - 1
+            return self._outbox.last_nonce(), self._outbox.judged_nonce()
 
         nonces = self._in_transaction(work)
         sync_wal(self._path)
@@ -165,7 +163,7 @@ class DeviceStore:
         for nonce, seq in known.items():
             if self._outbox.has(nonce):
                 self._rebase.accept(nonce, seq)
-        lost = [nonce for nonce, _, seq in self._outbox.sent() if nonce not in known and seq > adoption.floor]
+        lost = [nonce for nonce, _, _ in self._outbox.sent() if nonce not in known]
         self._outbox.offer_again(lost, _LOST)
         self._outbox.forget_sent()
         new = Identity(adoption.node_id, adoption.user_id, ready=old.ready)
@@ -178,6 +176,7 @@ class DeviceStore:
             session_token=adoption.session_token,
             provisional_id=0,
             id_confirmed=0,
+            since_nonce=self._outbox.judged_nonce(),
             file_identity=file_identity,
         )
         self._meta.bump_generation()
@@ -260,7 +259,7 @@ class DeviceStore:
         self, groups: list[list[IncomingEntry]], rejected: dict[int, Rejection], elsewhere: dict[int, int]
     ) -> set[str]:
         """Undo the outbox newest first, apply in order, redo the rest oldest first."""
-        lowest = 1 if groups else min([*rejected, *elsewhere])
+        lowest = 1 if groups else min([*rejected, *elsewhere], default=self._outbox.last_nonce() + 1)
         newest_first = sorted(rejected, reverse=True)
         local_rows = self._rebase.local_rows
         local = {
@@ -295,29 +294,31 @@ class DeviceStore:
 
     # --- downloading again ---------------------------------------------------------------------------
 
-    def swap(self, tail: SnapshotTail, primary_nonce: int) -> list[int]:
+    def swap(self, tail: SnapshotTail, primary_nonce: int) -> tuple[int, int]:
         """Put what was downloaded again in the place of what is here, keeping the queue, in one write transaction.
 
         ``primary_nonce``: the newest of our transactions that the primary knows of. Accepted ones above it, which it
-        has lost, are offered again; their nonces are returned.
+        has lost, are offered again. Returns how many, and how many cannot be: their bodies are not kept any more.
         """
 
-        def work() -> list[int]:
+        def work() -> tuple[int, int]:
             identity = self.identity()
             self._rebase.begin(identity)
             self._rebase.undo(self._outbox.nonces())
             self.staging.swap(tail, self._rebase, identity.row_ids)
             lost = sorted(nonce for nonce, _, _ in self._outbox.sent() if nonce > primary_nonce)
+            since = max(primary_nonce, self._meta.get("since_nonce", 0))
+            gone = self._outbox.count_gone(since)
             self._outbox.offer_again(lost, _LOST)
             self._rebase.redo(self._outbox.nonces())
             self._rebase.forget_keys()
             self._rebase.finish()
-            return lost
+            return len(lost), gone
 
-        lost = self._in_transaction(work)
+        counts = self._in_transaction(work)
         sync_wal(self._path)
         self.staging.abandon()
-        return lost
+        return counts
 
     def replicated_tables(self) -> tuple[str, ...]:
         return tuple(sorted(shape.name for shape in self._rebase.shapes.replicated()))

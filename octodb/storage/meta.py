@@ -289,6 +289,18 @@ class Outbox:
             return self.last_nonce()
         return int(row[0] - 1 if row[1] >= self.last_rejected() else min(row[0] - 1, row[1]))
 
+    def judged_nonce(self) -> int:
+        """Every transaction up to this nonce has its verdict."""
+        oldest = self.oldest()
+        return self.last_nonce() if oldest is None else oldest[0] - 1
+
+    def count_gone(self, above: int) -> int:
+        """How many transactions above nonce ``above`` were accepted so long ago that their bodies are not kept."""
+        kept = " + ".join(
+            f"(SELECT count(*) FROM _octodb_{table} WHERE nonce > ?1)" for table in ("outbox", "sent", "rejected")
+        )
+        return max(0, self.last_nonce() - above - int(one_value(self._db, f"SELECT {kept}", (above,))))
+
     def has(self, nonce: int) -> bool:
         return self._db.execute("SELECT 1 FROM _octodb_outbox WHERE nonce = ?", (nonce,)).fetchone() is not None
 
@@ -628,6 +640,10 @@ class NodeTable:
             " WHERE node_id = ?",
             (current, previous, info, now, node_id),
         )
+
+    def forget_tokens(self) -> None:
+        """This file is a backup: no device has the token that it knows, so each may come with whatever it has, once."""
+        self._db.execute("UPDATE _octodb_nodes SET token = x'', previous_token = NULL")
 
     def confirm_token(self, node_id: int) -> None:
         self._db.execute("UPDATE _octodb_nodes SET previous_token = NULL WHERE node_id = ?", (node_id,))

@@ -124,31 +124,35 @@ class PrimaryStore:
 
     def adopt_copy(
         self, original: NodeRecord, public_key: bytes, token: bytes, info: str, claims: list[tuple[int, bytes, int]]
-    ) -> tuple[NodeRecord | None, list[tuple[int, int]], int, int]:
+    ) -> tuple[NodeRecord | None, list[tuple[int, int]], int]:
         """Give a copied file an identity of its own under the same user (design.md §8).
 
-        ``claims``: (nonce, hash, seq) of its transactions. Returns its record (None: the key is another node's),
-        (nonce, seq) of the claims that the log has, the position where the log begins, and its head.
+        ``claims``: (nonce, hash, seq) of its transactions. Returns its record (None: the key is another node's), (nonce,
+        seq) of the claims that this primary has, and the head of its log.
         """
 
-        def work() -> tuple[NodeRecord | None, list[tuple[int, int]], int, int]:
+        def work() -> tuple[NodeRecord | None, list[tuple[int, int]], int]:
             record = self._nodes.by_key(public_key)
             if record is None:
                 record = NodeRecord(self._meta.next_identity(), original.user_id, original.node_type, public_key)
                 self._nodes.add(record, info, self._clock())
                 self._nodes.set_copy_of(record.node_id, original.node_id)
             elif self._nodes.copy_of(record.node_id) != original.node_id or record.last_nonce:
-                return None, [], 0, 0
+                return None, [], 0
             self._nodes.set_tokens(record.node_id, token, b"", info, self._clock())
-            floor = self._log.floor()
-            known = [
-                (nonce, found[1] if found else seq)
-                for nonce, digest, seq in claims
-                if ((found := self._log.accepted(original.node_id, nonce)) and found[0] == digest) or 0 < seq <= floor
-            ]
-            return record, known, floor, self._log.head()
+            known = [found for claim in claims if (found := self._known(original.node_id, *claim)) is not None]
+            return record, known, self._log.head()
 
         return self._write(work)
+
+    def _known(self, node_id: int, nonce: int, digest: bytes, seq: int) -> tuple[int, int] | None:
+        """(nonce, seq) when the node's transaction is in the log; or was, in the part that is cut off."""
+        found = self._log.accepted(node_id, nonce)
+        if found is not None:
+            return (nonce, found[1]) if found[0] == digest else None
+        record = self._nodes.by_id(node_id)
+        judged = record is not None and nonce <= record.last_nonce
+        return (nonce, seq) if judged and 0 < seq <= self._log.floor() else None
 
     def confirm_session(self, node_id: int, token: bytes, confirmed_nonce: int) -> bool:
         """The device has stored ``token``: the one before is worth nothing from now on."""

@@ -237,7 +237,9 @@ class Rebase:
     def _stays_apart(self, steps: list[list[tuple[int | str, bytes | str]]]) -> bool:
         self._track_keys()
         return all(
-            isinstance(payload, bytes) and not self._keys.meet(payload) for parts in steps for _, payload in parts
+            isinstance(payload, bytes) and not self._keys.meet(payload, self.shapes)
+            for parts in steps
+            for _, payload in parts
         )
 
     def _track_keys(self) -> None:

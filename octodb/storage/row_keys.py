@@ -15,6 +15,7 @@ import msgspec
 from octodb.model.transactions import decode_body
 from octodb.sql.tokens import fold_name
 from octodb.storage.changesets import iterate
+from octodb.storage.shapes import Shapes
 
 __all__ = ["PendingKeys", "RowKey", "changed_rows", "changeset_keys", "made_rows", "touches"]
 
@@ -60,7 +61,9 @@ def _digest(key: RowKey) -> bytes:
 
 
 class PendingKeys:
-    """The rows that a device's pending transactions touch. In memory; eight bytes and a count for each."""
+    """The rows that a device's pending transactions touch, and the tables in which they update or delete some. In memory;
+    eight bytes and a count for each.
+    """
 
     def __init__(self) -> None:
         self._by_nonce: dict[int, array[int]] = {}
@@ -72,9 +75,11 @@ class PendingKeys:
         return max(self._by_nonce, default=0)
 
     def add(self, nonce: int, body: bytes, undo: bytes | None) -> None:
-        hashes = {hash(key) for _, key in _body_keys(body)}
-        if undo:
-            hashes |= {hash(key) for _, key in changeset_keys(undo)}
+        hashes: set[int] = set()
+        for op, key in (*_body_keys(body), *(changeset_keys(undo) if undo else ())):
+            hashes.add(hash(key))
+            if op != "INSERT":
+                hashes.add(hash(key[0]))
         self._by_nonce[nonce] = array("q", hashes)
         for one in hashes:
             self._counts[one] = self._counts.get(one, 0) + 1
@@ -89,6 +94,13 @@ class PendingKeys:
         self._by_nonce.clear()
         self._counts.clear()
 
-    def meet(self, changeset: bytes) -> bool:
-        """Whether a pending transaction touches a row of ``changeset`` (or, by a rare accident, seems to)."""
-        return any(hash(key) in self._counts for _, key in changeset_keys(changeset))
+    def meet(self, changeset: bytes, shapes: Shapes) -> bool:
+        """Whether a pending transaction touches a row of ``changeset`` (or, by a rare accident, seems to), or may have set
+        a UNIQUE value free that a row of ``changeset`` takes: it could not be undone beside that row."""
+        for op, key in changeset_keys(changeset):
+            if hash(key) in self._counts:
+                return True
+            shape = shapes.get(key[0])
+            if op != "DELETE" and (shape is None or shape.unique) and hash(key[0]) in self._counts:
+                return True
+        return False

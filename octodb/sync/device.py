@@ -351,8 +351,9 @@ class DeviceSync:
     # --- the application's requests ---------------------------------------------------------------------
 
     def request_login(self, action: str, data: str) -> list[Effect]:
-        """``action``: 'user_signup' or 'user_login'. Kept until it can be sent; nothing for an authorized device."""
-        if self.facts.identity.node_id:
+        """``action``: 'user_signup' or 'user_login'. Kept until it can be sent; nothing for an authorized device,
+        unless a primary asks: one that was restored from a backup may not know it any more."""
+        if self.facts.identity.node_id and self.phase is not Phase.SIGNING_IN:
             return []
         self._request = Signup(data) if action == "user_signup" else Login(data)
         self.auth = replace(self.auth, pending=True, error=None)
@@ -632,12 +633,13 @@ class DeviceSync:
         return LoadSnapshotPart(self._connection, download.header, part, download.again, self._primary_nonce)
 
     def snapshot_loaded(
-        self, loaded: LoadSnapshotPart, bytes_in: int, offered: int = 0, tables: tuple[str, ...] = ()
+        self, loaded: LoadSnapshotPart, bytes_in: int, offered: int = 0, gone: int = 0, tables: tuple[str, ...] = ()
     ) -> list[Effect]:
         """A part is in the file; the tail made it the database, also when the connection is gone by now.
 
         ``bytes_in``: what this connection has received so far, for the progress shown. ``offered``: accepted
-        transactions that the primary has lost and that wait again. ``tables``: those whose rows may have changed.
+        transactions that the primary has lost and that wait again; ``gone``: those that it has lost and this file does not
+        keep any more. ``tables``: those whose rows may have changed.
         """
         download = self._download if self._download and self._download.header is loaded.header else None
         effects: list[Effect] = []
@@ -649,10 +651,10 @@ class DeviceSync:
             self.snapshot = SnapshotStatus(download.rows, loaded.header.rows_total, bytes_in)
             effects.append(Notify("status", {"state": str(self.state)}))
         if isinstance(loaded.part, SnapshotTail):
-            effects += self._downloaded(loaded, offered, tables)
+            effects += self._downloaded(loaded, offered, gone, tables)
         return effects
 
-    def _downloaded(self, loaded: LoadSnapshotPart, offered: int, tables: tuple[str, ...]) -> list[Effect]:
+    def _downloaded(self, loaded: LoadSnapshotPart, offered: int, gone: int, tables: tuple[str, ...]) -> list[Effect]:
         self._set_ready(loaded.header)
         self._out_of_trouble()
         if self._download is not None and self._download.header is loaded.header:
@@ -664,8 +666,9 @@ class DeviceSync:
             effects.append(Notify("sync", {"tables": list(tables), "seq": loaded.header.seq}))
         else:
             effects.append(Notify("ready", {}))
-        if offered:
+        if offered or gone:
             reason = f"the primary was restored from a backup: {offered} accepted transactions are offered to it again"
+            reason += f"; {gone} older ones are not kept here any more" if gone else ""
             effects.append(Notify("error", {"code": "restored", "reason": reason}))
         if self.phase is not Phase.SUBSCRIBED:
             return effects

@@ -334,9 +334,7 @@ class PrimarySession:
         self.phase = SessionPhase.ADOPTING
         return [AdoptCopy(self.node, message.public_key, self.node_info, message.claims)]
 
-    def adopted(
-        self, node: NodeRecord | None, token: bytes, head: int, floor: int, known: list[tuple[int, int]]
-    ) -> list[Effect]:
+    def adopted(self, node: NodeRecord | None, token: bytes, head: int, known: list[tuple[int, int]]) -> list[Effect]:
         """The answer to AdoptCopy. ``node`` None: the new key is another node's."""
         if self.phase is not SessionPhase.ADOPTING:
             return []
@@ -344,7 +342,7 @@ class PrimarySession:
             return self._close("signature", "that key cannot be taken")
         self.node, self.public_key = node, node.public_key
         self.phase = SessionPhase.WELCOMING
-        return [Send(Adopted(node.node_id, node.user_id, token, head, floor, known))]
+        return [Send(Adopted(node.node_id, node.user_id, token, head, known))]
 
     def _on_subscribe(self, message: Subscribe, now: float) -> list[Effect]:
         assert self.node is not None

@@ -318,16 +318,13 @@ class Adopt(msgspec.Struct, array_like=True, frozen=True, tag=26):
 
 
 class Adopted(msgspec.Struct, array_like=True, frozen=True, tag=27):
-    """Primary → device: its new identity. ``known``: [nonce, seq] of the claims that are in the log.
-
-    Accepted claims at or below ``floor``, where the log begins, cannot be looked up and count as known.
-    """
+    """Primary → device: its new identity. ``known``: [nonce, seq] of the claims that the primary has; it has lost the
+    other accepted ones."""
 
     node_id: Count
     user_id: Count
     session_token: bytes
     head: Count
-    floor: Count
     known: list[tuple[Count, Count]]
 
 

@@ -24,7 +24,7 @@ def replay(seed):
     try:
         history = run(seed, keep=True)
     except Exception as error:
-        print("\n".join(error.history.lines))
+        print("\n".join(getattr(error, "history").lines or ()))
         traceback.print_exc()
         return 1
     print("\n".join(history.lines))

@@ -14,16 +14,24 @@ import shutil
 import apsw
 
 from octodb.errors import Error
-from octodb.log.embedded_log import AdminAppender
+from octodb.log.embedded_log import AdminAppender, EmbeddedLog
 from octodb.model.identities import NODE_ID_MAX, PROVISIONAL_ID_MIN, Identity, Role
 from octodb.model.node_uri import parse_node_uri
 from octodb.runtime.device_engine import DeviceEngine
 from octodb.runtime.primary_engine import PrimaryEngine
 from octodb.runtime.surroundings import Surroundings
 from octodb.sql.statements import classify, split_script
-from octodb.storage.database import FileNotice, NodeSeed, connect_file, engine_connection, open_node_file, reading_connection
-from octodb.storage.meta import Meta, Outbox
+from octodb.storage.database import (
+    FileNotice,
+    NodeSeed,
+    connect_file,
+    engine_connection,
+    open_node_file,
+    reading_connection,
+)
+from octodb.storage.meta import Meta, NodeTable, Outbox
 from octodb.storage.node_statements import NodeStatements
+from octodb.storage.primary_store import PrimaryStore
 from octodb.storage.recording import DeviceRecorder, PrimaryRecorder
 from octodb.sync.primary import Decision
 from tests.simulation.virtual_loop import NODE
@@ -42,7 +50,8 @@ class SimStorage:
 
     async def run(self, function, *arguments):
         async with self._turn:
-            await asyncio.sleep(self._node.world.random.choice((0.0, 0.0001, 0.002)))
+            slow = self._node.world.loop.now < self._node.slow_until
+            await asyncio.sleep(self._node.world.random.choice((0.5, 2.0) if slow else (0.0, 0.0001, 0.002)))
             return await self._node.engine_work(function, arguments)
 
     async def run_patiently(self, function, *arguments):
@@ -128,6 +137,8 @@ class SimNode:
         self._dead_copy = None
         self._onlooker = None
         self.file_identity = name  # changes when the file is copied to another place
+        self.slow_until = 0.0  # its disk takes its time
+        self.pages_max = 0  # its disk is full: the file has as many and can have no more
 
     def __repr__(self):
         return self.name
@@ -171,9 +182,28 @@ class SimNode:
     def connected(self, db):
         """Watch the statements of a connection: each is a place to crash."""
         db.set_busy_timeout(0)
+        if self.pages_max:
+            db.execute(f"PRAGMA max_page_count = {self.pages_max}")
         db.exec_trace = self._before_statement
         self._connections.append(db)
         return db
+
+    def fill_disk(self):
+        """The file cannot grow any more."""
+        self.pages_max = 1 + self.onlooker().execute("PRAGMA page_count").fetchone()[0]
+        self._limit_pages(self.pages_max)
+
+    def empty_disk(self):
+        if self.pages_max:
+            self.pages_max = 0
+            self._limit_pages(0xFFFFFFFE)
+
+    def _limit_pages(self, count):
+        for db in self._connections:
+            with contextlib.suppress(apsw.ConnectionClosedError):
+                traced, db.exec_trace = db.exec_trace, None
+                db.execute(f"PRAGMA max_page_count = {count}")
+                db.exec_trace = traced
 
     def _before_statement(self, cursor, sql, _bindings):
         if self._crash_in is not None:
@@ -195,6 +225,14 @@ class SimNode:
     def _take_dead_copy(self):
         self._dead_copy = self._next_path()
         self.copy_files(self._dead_copy)
+
+    def replace_file(self, source):
+        """Somebody puts another file in the place of this node's, which is down."""
+        assert not self.up
+        self.path = self._next_path()
+        for suffix in ("", "-wal"):
+            if os.path.exists(source + suffix):
+                shutil.copyfile(source + suffix, self.path + suffix)
 
     def copy_files(self, target):
         """The file as kill -9, or somebody who copies it, would find it."""
@@ -233,7 +271,6 @@ class SimNode:
     async def engine_work(self, function, arguments):
         if not self.up:
             await asyncio.Future()  # the thread is gone
-        before = self.world.before_engine_work(self)
         try:
             result = function(*arguments)
         except StopIteration:
@@ -242,7 +279,7 @@ class SimNode:
             self.up = False
             self.world.loop.call_soon(self._bury, self.engine)  # not now: this very task is one of its
             await asyncio.Future()
-        self.world.after_engine_work(self, function, before, result)
+        self.world.after_engine_work(self, function, result)
         return result
 
     # --- NodePort: what an application's statements need ------------------------------------------------
@@ -307,6 +344,17 @@ class SimNode:
         """Read the file past the application and the engine: the process cannot die of it."""
         return sorted(self.onlooker().execute(sql, bindings).fetchall(), key=repr)
 
+    def rows_of(self, path, sql):
+        """Read a file that no node has open."""
+        db = apsw.Connection(path)
+        try:
+            return db.execute(sql).fetchall()
+        finally:
+            db.close()
+
+    def displaced(self):
+        return self.rows("SELECT count(*) FROM _octodb_displaced")[0][0]
+
     def onlooker(self):
         """A connection for the checks."""
         if self._onlooker is None:
@@ -338,6 +386,33 @@ class SimPrimary(SimNode):
     def _new_engine(self, uri):
         return PrimaryEngine(uri, _Authorizer(self.world), self.emit, SimSurroundings(self))
 
+    def administer(self, work):
+        """Run ``work(db)`` as another process would, on a connection of its own. False: the primary died of it."""
+        db = self.connected(engine_connection(self.path, Role.PRIMARY))
+        try:
+            work(db)
+        except SimulatedCrash:
+            self.crash()
+            return False
+        self._connections.remove(db)
+        db.exec_trace = None
+        db.close()
+        return True
+
+    def cut_log(self, keep_s, keep_entries):
+        def work(db):
+            log = EmbeddedLog(db, SimSurroundings(self).wall_clock)
+            while log.cut(keep_s, keep_entries, 7):
+                pass
+
+        return self.administer(work)
+
+    def revoke(self, public_key):
+        revoked = self.administer(lambda db: PrimaryStore(db, SimSurroundings(self).wall_clock).revoke(public_key))
+        if revoked:
+            self.committed()
+        return revoked
+
     def recorder(self, db, identity):
         return PrimaryRecorder(db, AdminAppender(db, SimSurroundings(self).wall_clock))
 
@@ -349,11 +424,22 @@ class SimDevice(SimNode):
         super().__init__(world, name, Role.SECONDARY, f"connect=tcp://{primary.name}:1")
         self.user_id = user_id
         self.committed_bodies = {}  # nonce → hash of the body, as COMMIT left it
+        self.newest_nonce = 0
+        self.seen_cursor = 0
+        self.primary = primary
+        self.was_restored = False
+        self.former_ids = set()  # node ids it has had
+        self.settled_before = set()  # what had its verdict when it was given another identity
 
     def _new_engine(self, uri):
         engine = DeviceEngine(uri, self.emit, SimSurroundings(self))
         engine.request_login("user_login", str(self.user_id))
         return engine
+
+    def sign_in_again(self):
+        """A primary that was restored from a backup may not know this device any more."""
+        if self.up and self.status.auth.required:
+            self.engine.request_login("user_login", str(self.user_id))
 
     def recorder(self, db, identity):
         return DeviceRecorder(db, identity, SimSurroundings(self).wall_clock)
@@ -362,5 +448,22 @@ class SimDevice(SimNode):
     def status(self):
         return self.engine.status()
 
+    def note_commit(self, nonce, digest):
+        self.committed_bodies[nonce] = digest
+        self.newest_nonce = max(self.newest_nonce, nonce)
+
     def outbox(self):
         return Outbox(self.onlooker())
+
+    def is_revoked(self):
+        record = NodeTable(self.primary.onlooker()).by_key(self.public_key())
+        return record is not None and record.revoked
+
+    def cursor(self):
+        return Meta(self.onlooker()).get("cursor", 0)
+
+    def is_ready(self):
+        return self.identity().ready
+
+    def public_key(self):
+        return Meta(self.onlooker()).get("public_key")

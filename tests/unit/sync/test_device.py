@@ -527,7 +527,7 @@ def test_a_ready_device_downloads_again_beside_what_it_has():
     assert story.device.facts.identity.ready, "the application works on"
     assert story.device.queue_moved() == [], "nothing is sent meanwhile"
     story.device.snapshot_loaded(parts[0], 0)
-    effects = story.device.snapshot_loaded(parts[1], 0, 2, ("t",))
+    effects = story.device.snapshot_loaded(parts[1], 0, 2, 0, ("t",))
     assert events(effects) == ["sync", "error"]
     assert "2 accepted transactions are offered" in of(Notify, effects)[1].info["reason"]
     assert of(ReadOutbox, effects), "now the queue goes on"
@@ -566,7 +566,7 @@ def adopt(story):
     (message,) = sent(story.device.claims_read(asked, b"new", lambda text: b"by new " + text, [(3, b"hash", 0)]))
     assert (message.public_key, message.claims) == (b"new", [Claim(3, b"hash", 0)])
     assert message.signature == b"by new " + adoption_text(story.device._hello, CHALLENGE, b"new")
-    adopted = Adopted(9, 3, b"fresh", 12, 0, [(3, 11)])
+    adopted = Adopted(9, 3, b"fresh", 12, [(3, 11)])
     assert story.receive(adopted) == [StoreAdoption(adopted)]
     return story.device.adoption_stored(adopted, b"new", lambda text: b"by new " + text, 5, story.now)
 
@@ -608,7 +608,7 @@ def test_a_copy_is_not_given_to_another_user():
     story = Story(READY)
     story.connect()
     story.receive(Copied("another file"))
-    effects = story.receive(Adopted(9, 4, b"fresh", 12, 0, []))
+    effects = story.receive(Adopted(9, 4, b"fresh", 12, []))
     assert of(StoreAdoption, effects) == []
     assert "belongs to user 3" in of(CloseConnection, effects)[0].reason
 
@@ -727,7 +727,9 @@ def test_the_queue_is_sent_in_order_and_read_until_it_is_empty():
     (first,) = of(ReadOutbox, story.subscribe())
     assert first.after == 0
     effects = story.device.outbox_read(first, transactions([1, 2]))
-    assert sent(effects) == [Push([PushedTransaction(1, b"hash", bytes(10), 0), PushedTransaction(2, b"hash", bytes(10), 0)])]
+    assert sent(effects) == [
+        Push([PushedTransaction(1, b"hash", bytes(10), 0), PushedTransaction(2, b"hash", bytes(10), 0)])
+    ]
     (second,) = of(ReadOutbox, effects)
     assert second.after == 2
     assert of(ReadOutbox, story.device.outbox_read(second, [])) == []

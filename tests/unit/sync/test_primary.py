@@ -274,9 +274,7 @@ def test_a_copy_that_knows_how_is_given_an_identity_of_its_own():
     new, effects = adopt(story)
     assert effects == [AdoptCopy(NODE, new.public_key, INFO, [Claim(3, b"hash", 0)])]
     record = NodeRecord(9, 3, Role.SECONDARY, new.public_key)
-    assert sent(story.session.adopted(record, b"token", 12, 0, [(3, 11)])) == [
-        Adopted(9, 3, b"token", 12, 0, [(3, 11)])
-    ]
+    assert sent(story.session.adopted(record, b"token", 12, [(3, 11)])) == [Adopted(9, 3, b"token", 12, [(3, 11)])]
     (asked,) = story.receive(Subscribe(b"token", b"epoch", 10, b"all", b"user", 4))
     assert asked.node_id == 9
 
@@ -305,7 +303,7 @@ def test_a_key_that_is_another_nodes_cannot_be_taken():
     story.prove()
     story.session.node_found(NODE)
     adopt(story)
-    assert closes(story.session.adopted(None, b"", 0, 0, [])) == "signature"
+    assert closes(story.session.adopted(None, b"", 0, [])) == "signature"
 
 
 def test_a_token_that_is_not_current_any_more_ends_the_connection():
