@@ -41,9 +41,11 @@ fix: $(STAMP)
 bench: $(STAMP)
 	@$(BIN)/python -m benchmarks
 
-# Histories of sync in virtual time: make sim SEEDS=1000, or one of them in full: make sim SEED=48
+# Histories of sync in virtual time: make sim SEEDS=1000, or one of them in full: make sim SEED=48. With a fault put into
+# the product, to see that it is noticed: make sim SEEDS=300 MUTATE=dedupe (tests/simulation/mutations.py lists them)
 sim: $(STAMP)
-	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),300))
+	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),300)) \
+	  $(if $(FIRST),--first $(FIRST)) $(if $(MUTATE),--mutate $(MUTATE))
 
 conformance: $(STAMP)
 	@$(BIN)/python tests/conformance/run.py

@@ -88,6 +88,9 @@ class EmbeddedLog:
         self._meta = Meta(db)
         self._applier = Applier(db, Shapes.read(db), row_id_range(ADMIN_ID), self._displace)
         self._lossy: dict[str, int] = self._meta.schema_changes()
+        self._stale = False  # what was made in a transaction that was rolled back is gone
+        for name in ("this_user", "this_node"):
+            db.create_scalar_function(name, _admin, 0)
 
     # --- appending -----------------------------------------------------------------------------------
 
@@ -109,6 +112,7 @@ class EmbeddedLog:
             last_id = self._tables.last_id()  # in this transaction: another connection may commit right after it
             self._db.execute("COMMIT")
         except BaseException:
+            self._stale = True
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             raise
@@ -190,7 +194,8 @@ class EmbeddedLog:
                         )
 
     def _refresh(self) -> None:
-        if schema_version(self._db) != self._applier.shapes.version:
+        if self._stale or schema_version(self._db) != self._applier.shapes.version:
+            self._stale = False
             self._applier.use(Shapes.read(self._db))
             self._lossy = self._meta.schema_changes()
 
@@ -247,6 +252,10 @@ class EmbeddedLog:
     def read_after_id(self, after_id: int, count_max: int = 1000) -> list[tuple[int, LogEntry]]:
         """Parts of all owners stored after ``after_id``: what other processes committed shows here too."""
         return self._tables.read_after_id(after_id, count_max)
+
+
+def _admin(*_: Any) -> int:
+    return ADMIN_ID
 
 
 class _Batch:

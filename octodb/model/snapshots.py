@@ -11,7 +11,8 @@ __all__ = ["SnapshotHeader", "SnapshotRows", "SnapshotTail"]
 @dataclass(frozen=True, slots=True)
 class SnapshotHeader:
     """``token`` names the download. ``tables``: CREATE TABLE texts in order. ``chain_all`` and ``chain_user`` are the
-    running hashes at ``seq``."""
+    running hashes at ``seq``. ``triggers``: on these tables; they keep up what only the device has while rows come in.
+    """
 
     seq: int
     epoch: bytes
@@ -21,6 +22,7 @@ class SnapshotHeader:
     tables: tuple[str, ...]
     rows_total: int
     token: bytes = b""
+    triggers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,6 +101,7 @@ class PrimaryEngine:
         self.login_fields: tuple[dict[str, Any], ...] = DEFAULT_LOGIN_FIELDS
         self._clients: dict[_Client, None] = {}  # in the order they came
         self._by_user: dict[int, dict[_Client, None]] = {}
+        self._by_node: dict[int, _Client] = {}  # the served ones
         self._servers: list[asyncio.Server] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._pushes: deque[tuple[_Client, AppendPush]] = deque()
@@ -300,6 +301,8 @@ class PrimaryEngine:
         self._bytes[1] += client.connection.bytes_out
         if client.session.node is not None:
             self._by_user.get(client.session.node.user_id, {}).pop(client, None)
+            if self._by_node.get(client.session.node.node_id) is client:
+                del self._by_node[client.session.node.node_id]
         self._handle(client, client.session.closed(self._surroundings.monotonic()))
         if client.snapshot is not None:
             reader, client.snapshot = client.snapshot, None
@@ -331,8 +334,18 @@ class PrimaryEngine:
             node = client.session.node
             assert node is not None
             client.subscribed = True
+            self._take_over(client, node.node_id)
             self._by_user.setdefault(node.user_id, {})[client] = None
             self._publish_soon = True
+
+    def _take_over(self, newest: _Client, node_id: int) -> None:
+        """A device has one connection. An older one is dead; or it is that of a copy of the device's file, as shows
+        when that comes back with its token."""
+        older = self._by_node.get(node_id)
+        self._by_node[node_id] = newest
+        if older is not None:
+            older.connection.send(ProblemReport("session", "another connection of this device has taken over"))
+            older.connection.close("taken over")
 
     def _ask(self, client: _Client, request: AskAuthorizer) -> None:
         loop = asyncio.get_running_loop()

@@ -10,11 +10,12 @@ table, DEFAULT is ignored on a rowid alias), so the id has to be in the statemen
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from octodb.sql.insert_text import Head, Row, Select, Text, read_head, read_rows, read_select
 from octodb.sql.tokens import TokenKind, fold_name, quote_name, quote_text, same_name
+from octodb.sql.trigger_text import trigger_statements
 
 __all__ = [
     "InsertTarget",
@@ -55,7 +56,6 @@ Resolve = Callable[[str | None, str], InsertTarget | None]
 # What the row id answers to besides its column's name, unless a column has taken the name
 # (https://www.sqlite.org/lang_createtable.html#rowid).
 _ROWID_NAMES = frozenset({"rowid", "oid", "_rowid_"})
-_TRIGGER_STATEMENTS = frozenset({"INSERT", "REPLACE", "UPDATE", "DELETE", "SELECT", "VALUES", "WITH"})
 
 
 def complete_insert(
@@ -85,7 +85,7 @@ def complete_trigger(
     """
     fill = _Fill(owner_sql, next_id, in_trigger=True)
     edits: list[_Edit] = []
-    for statement in _trigger_statements(Text(sql)):
+    for statement in trigger_statements(Text(sql)):
         if statement.word(0) in {"INSERT", "REPLACE"}:
             edits += _completion(statement, resolve, fill)
     return _edited(sql, edits)
@@ -163,19 +163,6 @@ def _edited(sql: str, edits: list[_Edit]) -> str:
         position = edit.end
     pieces.append(sql[position:])
     return "".join(pieces)
-
-
-def _trigger_statements(text: Text) -> Iterator[Text]:
-    """Yield the statements of a trigger's body.
-
-    The body begins at a BEGIN with a statement behind it: BEGIN alone may be a name.
-    """
-    begins = (i for i in range(len(text)) if text.word(i) == "BEGIN")
-    first = next((i + 1 for i in begins if text.word(i + 1) in _TRIGGER_STATEMENTS), len(text))
-    for index in range(first, len(text)):
-        if text.text(index) == ";":
-            yield text.part(first, index)
-            first = index + 1
 
 
 def _completion(text: Text, resolve: Resolve, fill: _Fill) -> list[_Edit]:

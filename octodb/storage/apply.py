@@ -23,6 +23,7 @@ from octodb.model.transactions import Rejection
 from octodb.sql.tokens import fold_name, quote_name
 from octodb.storage.changesets import iterate
 from octodb.storage.local_rows import DATA_ERRORS, LocalRows
+from octodb.storage.local_triggers import LocalTriggers
 from octodb.storage.shapes import ForeignKey, Shapes, TableShape
 
 __all__ = ["Applier", "Refused"]
@@ -63,6 +64,8 @@ class Applier:
         self._local_rows = LocalRows(db, displaced)
         self._sql: dict[tuple[Any, ...], str] = {}
         self._shapes = shapes
+        self.triggers = LocalTriggers(db)
+        self.triggers.install(shapes)
 
     @property
     def shapes(self) -> Shapes:
@@ -73,9 +76,14 @@ class Applier:
         return self._own_ids
 
     def use(self, shapes: Shapes) -> None:
-        """The schema changed: forget what was derived from the old one."""
+        """The schema changed, or a transaction in which it did was rolled back: forget what was derived from the old
+        one.
+
+        ``triggers.drop()`` is to be called before it changes.
+        """
         self._shapes = shapes
         self._sql.clear()
+        self.triggers.install(shapes)
 
     def apply_ordered(self, parts: list[tuple[int | str, bytes]], *, check_foreign_keys: bool = False) -> None:
         """Apply (owner, changeset) parts that belong together: what one stream lets go another may take.
@@ -160,6 +168,9 @@ class Applier:
             failed = self._exchange(self._place(failed))
             for shape, rows in aside:
                 self._local_rows.put_back(shape, rows, self._shapes, "a synced row takes its place")
+        if failed and self.triggers.any:
+            with self.triggers.off():
+                failed = self._place(failed)
         if failed:
             self._refuse(failed[0])
 

@@ -262,10 +262,7 @@ class DeviceStore:
         lowest = 1 if groups else min([*rejected, *elsewhere], default=self._outbox.last_nonce() + 1)
         newest_first = sorted(rejected, reverse=True)
         local_rows = self._rebase.local_rows
-        local = {
-            nonce: local_rows.begin_undo(self._rebase.row(nonce).local or b"", self._rebase.shapes)
-            for nonce in newest_first
-        }
+        local = {nonce: self._rebase.begin_local_undo(nonce) for nonce in newest_first}
         undone = [nonce for nonce in self._outbox.nonces() if nonce >= lowest]
         self._rebase.undo(undone)
         tables = self._rebase.apply(groups)

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import apsw
 
-from octodb.sql.tokens import quote_name
+from octodb.sql.tokens import fold_name, quote_name
 from octodb.storage.changesets import iterate
 from octodb.storage.shapes import Shapes, TableShape
 
@@ -77,8 +77,11 @@ class LocalRows:
             except DATA_ERRORS:
                 self._displace(old, row, reason)
 
-    def begin_undo(self, changeset: bytes, shapes: Shapes) -> LocalUndo:
+    def begin_undo(self, changeset: bytes, shapes: Shapes, kept_up: frozenset[str] = frozenset()) -> LocalUndo:
         """Undo what a rejected transaction did to local rows, where they still hold what it wrote.
+
+        ``kept_up``: folded names of tables that triggers keep up with the synced rows, so that they follow by
+        themselves.
 
         What does not fit while the transaction's other rows are there is taken out for ``finish_undo``, which is to be
         called when they are undone.
@@ -86,6 +89,8 @@ class LocalRows:
         returns: list[_Return] = []
         kept = 0
         for change, op, table, old, new in iterate(apsw.Changeset.invert(changeset)):
+            if fold_name(table) in kept_up:
+                continue
             shape = shapes.get(table)
             if shape is None or change.column_count != len(shape.columns):
                 kept += 1

@@ -127,8 +127,8 @@ class PrimaryStore:
     ) -> tuple[NodeRecord | None, list[tuple[int, int]], int]:
         """Give a copied file an identity of its own under the same user (design.md §8).
 
-        ``claims``: (nonce, hash, seq) of its transactions. Returns its record (None: the key is another node's), (nonce,
-        seq) of the claims that this primary has, and the head of its log.
+        ``claims``: (nonce, hash, seq) of its transactions. Returns its record (None: the key is another node's),
+        (nonce, seq) of the claims that this primary has, and the head of its log.
         """
 
         def work() -> tuple[NodeRecord | None, list[tuple[int, int]], int]:

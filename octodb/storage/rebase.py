@@ -20,7 +20,7 @@ from octodb.sql.ddl import Ddl, parse_ddl
 from octodb.sql.tokens import fold_name, quote_name
 from octodb.storage.apply import Applier, Refused
 from octodb.storage.changesets import touched_tables
-from octodb.storage.local_rows import DATA_ERRORS, LocalRows
+from octodb.storage.local_rows import DATA_ERRORS, LocalRows, LocalUndo
 from octodb.storage.meta import Meta, Outbox, OutboxRow
 from octodb.storage.row_keys import PendingKeys
 from octodb.storage.schema_rules import lossy_tables
@@ -57,6 +57,7 @@ class Rebase:
         self._aside: list[tuple[str, dict[str, Any], str]] = []
         self._keys = PendingKeys()
         self._user_id = 0
+        self._identity = Identity()
 
     @property
     def shapes(self) -> Shapes:
@@ -65,6 +66,10 @@ class Rebase:
     def begin(self, identity: Identity) -> None:
         """Call first in each transaction: another connection may have changed the schema, a failed one left traces."""
         self._aside.clear()
+        if self._identity != identity:
+            self._identity = identity
+            self._db.create_scalar_function("this_user", lambda *_: identity.user_id, 0)
+            self._db.create_scalar_function("this_node", lambda *_: identity.node_id, 0)
         if self._user_id != identity.user_id or self._applier.own_ids != identity.row_ids:
             self._user_id = identity.user_id
             self._applier = Applier(self._db, Shapes.read(self._db), identity.row_ids, self.displace)
@@ -81,7 +86,7 @@ class Rebase:
     def failed(self) -> None:
         """The transaction was rolled back."""
         self._keys.clear()
-        self._applier.deleted_ids.clear()
+        self._user_id = 0  # the next one begins with a new applier
 
     def use_schema(self) -> None:
         """The schema changed in this transaction or before it."""
@@ -117,6 +122,15 @@ class Rebase:
         self._keys.remove(nonce)
         self._outbox.reject(nonce, rejection, self._clock(), kept_local)
 
+    def begin_local_undo(self, nonce: int) -> LocalUndo:
+        """See ``LocalRows.begin_undo``; ``local_rows.finish_undo`` is to follow."""
+        targets = self._applier.triggers.targets
+        return self.local_rows.begin_undo(self.row(nonce).local or b"", self.shapes, targets)
+
+    def before_schema_change(self) -> None:
+        """Call before any schema change; ``use_schema`` afterwards."""
+        self._applier.triggers.drop()
+
     def forget_keys(self) -> None:
         """The outbox was changed by other means than ``accept`` and ``reject``."""
         self._keys.clear()
@@ -142,7 +156,7 @@ class Rebase:
         """Apply the body again under a fresh session; what the primary would refuse now is suspended."""
         self._db.execute("SAVEPOINT octodb_redo")
         session = apsw.Session(self._db, "main")
-        session.table_filter(lambda name: self._applier.shapes.get(name) is not None)
+        session.table_filter(self._is_replicated)
         try:
             body = decode_body(row.body)
             self._check_schema(body.schema_seq, body.ops)
@@ -158,6 +172,11 @@ class Rebase:
             session.close()
         self._db.execute("RELEASE octodb_redo")
         self._outbox.set_undo(row.nonce, undo, suspended)
+
+    def _is_replicated(self, table: str) -> bool:
+        """What triggers do to local tables on redo, they undo on undo."""
+        shape = self._applier.shapes.get(table)
+        return shape is not None and shape.replicated
 
     def _apply_own(self, nonce: int, seq: int) -> None:
         body = decode_body(self.row(nonce).body)
@@ -256,8 +275,10 @@ class Rebase:
             # a table that is rebuilt has its name again at the end of the rebase, and the row its place
             self.set_local_rows_aside(shape.name, "its table was dropped")
         try:
+            self.before_schema_change()
             self._db.execute(sql)
         except DATA_ERRORS:
+            self._applier.triggers.install(self.shapes)
             self._change_schema_past_local_things(sql, facts)
         if facts.change == "rename table":
             self._meta.rename_row_ids(facts.table, facts.new_name)
@@ -268,24 +289,33 @@ class Rebase:
     def _change_schema_past_local_things(self, sql: str, facts: Ddl) -> None:
         """Indexes, triggers and views of this device's own (``local_…``) and its local rows may stand in the way: the
         objects are made anew, the rows put back where the new schema can hold them."""
-        objects = self.drop_local_objects()
         shape = self._applier.shapes.get(facts.table)
         rows = [] if shape is None else self.local_rows.move_aside(shape)
+        objects = self.local_objects()
+        self.before_schema_change()
+        self.drop_local_objects()
         self._db.execute(sql)
-        if shape is not None:
-            self.local_rows.put_back(shape, rows, Shapes.read(self._db), "the new schema cannot hold it")
         self.make_again(objects)
+        self.use_schema()
+        if shape is not None:
+            self.local_rows.put_back(shape, rows, self.shapes, "the new schema cannot hold it")
 
-    def drop_local_objects(self) -> list[str]:
-        """Drop this device's own indexes, triggers and views; return the texts that make them, in order."""
+    def local_objects(self) -> list[str]:
+        """The texts that make this device's own indexes, triggers and views, in order."""
+        return [text for _, _, text in self._local_objects()]
+
+    def drop_local_objects(self) -> None:
+        for kind, name, _ in reversed(self._local_objects()):
+            self._db.execute(f"DROP {kind} IF EXISTS main.{quote_name(name)}")
+
+    def _local_objects(self) -> list[tuple[str, str, str]]:
+        """(type, name, text)"""
         objects = self._db.execute(
             "SELECT type, name, sql FROM main.sqlite_schema WHERE type IN ('index', 'trigger', 'view')"
             " AND name LIKE ? ESCAPE '\\' AND sql IS NOT NULL ORDER BY rowid",
             (LOCAL_PREFIX.replace("_", "\\_") + "%",),
         ).fetchall()
-        for kind, name, _ in reversed(objects):
-            self._db.execute(f"DROP {kind} IF EXISTS main.{quote_name(str(name))}")
-        return [str(text) for _, _, text in objects]
+        return [(str(kind), str(name), str(text)) for kind, name, text in objects]
 
     def make_again(self, objects: list[str]) -> None:
         for text in objects:

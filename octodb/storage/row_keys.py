@@ -61,8 +61,8 @@ def _digest(key: RowKey) -> bytes:
 
 
 class PendingKeys:
-    """The rows that a device's pending transactions touch, and the tables in which they update or delete some. In memory;
-    eight bytes and a count for each.
+    """The rows that a device's pending transactions touch, and the tables in which they update or delete some. In
+    memory; eight bytes and a count for each.
     """
 
     def __init__(self) -> None:
@@ -95,8 +95,8 @@ class PendingKeys:
         self._counts.clear()
 
     def meet(self, changeset: bytes, shapes: Shapes) -> bool:
-        """Whether a pending transaction touches a row of ``changeset`` (or, by a rare accident, seems to), or may have set
-        a UNIQUE value free that a row of ``changeset`` takes: it could not be undone beside that row."""
+        """Whether a pending transaction touches a row of ``changeset`` (or, by a rare accident, seems to), or may have
+        set a UNIQUE value free that a row of ``changeset`` takes: it could not be undone beside that row."""
         for op, key in changeset_keys(changeset):
             if hash(key) in self._counts:
                 return True

@@ -16,6 +16,7 @@ from octodb.model.owners import EVERYBODY
 from octodb.model.snapshots import SnapshotHeader, SnapshotRows, SnapshotTail
 from octodb.model.transactions import CHAIN_START
 from octodb.sql.tokens import quote_name
+from octodb.storage.local_triggers import LocalTriggers
 from octodb.storage.lookup import one_value
 from octodb.storage.meta import LogTables, Meta
 from octodb.storage.schema_rules import shared_objects
@@ -62,6 +63,9 @@ class SnapshotReader:
             tables=tuple(one.sql or "" for one in shared if one.kind == "table"),
             rows_total=sum(counts),
             token=self.token,
+            triggers=tuple(
+                one.sql or "" for one in shared if one.kind == "trigger" and self._shapes.get(one.table) is not None
+            ),
         )
         return self.header
 
@@ -139,8 +143,10 @@ class SnapshotLoader:
         self.abandon()
         self._db.execute("BEGIN IMMEDIATE")
         self._header = header
-        for sql in header.tables:
+        for sql in (*header.tables, *header.triggers):
             self._db.execute(sql)
+        self._triggers = LocalTriggers(self._db)
+        self._triggers.install(Shapes.read(self._db))
 
     def load(self, part: SnapshotRows) -> None:
         assert self._header is not None, "a download begins with its header"
@@ -153,8 +159,10 @@ class SnapshotLoader:
         """Make the rest of the schema; the database is ready when this commits."""
         header = self._header
         assert header is not None
+        self._triggers.drop()
         for sql in tail.schema:
-            self._db.execute(sql)
+            if sql not in header.triggers:
+                self._db.execute(sql)
         self._meta.set(
             ready=1,
             epoch=header.epoch,

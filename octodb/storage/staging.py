@@ -65,15 +65,12 @@ class Staging:
         header = self._header
         assert header is not None
         meta = Meta(self._db)
-        local_objects = rebase.drop_local_objects()
-        rebuilt = self._swap_tables(header, tail, rebase)
+        local_objects = rebase.local_objects()
+        rebuilt = self._swap_schema(header, tail, rebase)
         for shape in rebase.shapes.replicated():
             self._keep_highest_id(meta, shape, own_ids)
             self._swap_rows(shape, rebase)
-        there = {one.sql for one in shared_objects(self._db)}
-        for text in tail.schema:
-            if text not in there:
-                self._db.execute(text)
+        rebase.before_schema_change()
         rebase.make_again(local_objects)
         rebase.use_schema()
         meta.forget_schema_changes()
@@ -86,26 +83,36 @@ class Staging:
             schema_seq=header.schema_seq,
         )
 
-    def _swap_tables(self, header: SnapshotHeader, tail: SnapshotTail, rebase: Rebase) -> set[str]:
+    def _swap_schema(self, header: SnapshotHeader, tail: SnapshotTail, rebase: Rebase) -> set[str]:
         """Drop what the snapshot lacks or has otherwise, make the tables that are missing. Returns their folded
         names."""
         wanted = dict.fromkeys(header.tables)
         old = [one for one in shared_objects(self._db) if not rebase.shapes.is_shadow(one.name)]
+        changed = set()
+        for one in old:
+            if one.kind == "table" and one.sql not in wanted:
+                changed.add(fold_name(one.name))
+                rebase.set_local_rows_aside(one.name, "its table was dropped")
+                if (shape := rebase.shapes.get(one.name)) is not None:
+                    self._db.execute(f"DELETE FROM {shape.quoted}")  # its triggers, too, see the rows go
+        rebase.before_schema_change()
+        rebase.drop_local_objects()
         for one in reversed(old):
             if one.kind != "table" and one.sql not in tail.schema:
                 self._drop(one)
-        changed = set()
         for one in reversed(old):
-            if one.kind == "table" and one.sql not in wanted:
-                rebase.set_local_rows_aside(one.name, "its table was dropped")
+            if one.kind == "table" and fold_name(one.name) in changed:
                 self._drop(one)
-                changed.add(fold_name(one.name))
         there = {one.sql for one in shared_objects(self._db)}
         for text in wanted:
             if text not in there:
                 self._db.execute(text)
                 changed.add(fold_name(parse_ddl(text).name))
-        rebase.use_schema()
+        there = {one.sql for one in shared_objects(self._db)}
+        for text in tail.schema:
+            if text not in there:
+                self._db.execute(text)
+        rebase.use_schema()  # with the triggers that keep up local tables while rows change
         return changed
 
     def _drop(self, one: SchemaObject) -> None:

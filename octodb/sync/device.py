@@ -624,6 +624,7 @@ class DeviceSync:
             tuple(message.tables),
             message.rows_total,
             message.token,
+            tuple(message.triggers),
         )
         self._download = download = _Download(header, again=self.facts.identity.ready)
         self.snapshot = SnapshotStatus(0, message.rows_total, 0)
@@ -638,8 +639,8 @@ class DeviceSync:
         """A part is in the file; the tail made it the database, also when the connection is gone by now.
 
         ``bytes_in``: what this connection has received so far, for the progress shown. ``offered``: accepted
-        transactions that the primary has lost and that wait again; ``gone``: those that it has lost and this file does not
-        keep any more. ``tables``: those whose rows may have changed.
+        transactions that the primary has lost and that wait again; ``gone``: those that it has lost and this file does
+        not keep any more. ``tables``: those whose rows may have changed.
         """
         download = self._download if self._download and self._download.header is loaded.header else None
         effects: list[Effect] = []
@@ -794,6 +795,8 @@ class DeviceSync:
             return []
         self._reading_outbox = False
         if not found:
+            if not asked.after:  # the queue is empty: what waited has come to an end otherwise
+                self.facts = replace(self.facts, has_pending=False)
             return [Notify("status", {"state": str(self.state)}), *self._push()]
         self._queue_moved = True  # there may be more behind what was read
         if self._pushes_wait or self._download is not None:

@@ -403,6 +403,7 @@ class PrimarySession:
             header.rows_total,
             header.token,
             parts,
+            list(header.triggers),
         )
         early, self._accepted_early = self._accepted_early, []
         return [Send(message), *self.appended(early), *self._continue()]

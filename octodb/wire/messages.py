@@ -229,6 +229,7 @@ class SnapshotStart(msgspec.Struct, array_like=True, frozen=True, tag=15):
     """Primary → device: a frozen state at ``seq``. ``tables``: CREATE TABLE texts, in order.
 
     ``token`` names this download. ``parts``: so many of its chunks the device has already, and they are left out.
+    ``triggers``: those of SnapshotEnd that are on the tables.
     """
 
     seq: Count
@@ -240,6 +241,7 @@ class SnapshotStart(msgspec.Struct, array_like=True, frozen=True, tag=15):
     rows_total: Count
     token: bytes = b""
     parts: Count = 0
+    triggers: list[str] = []
 
 
 class SnapshotChunk(msgspec.Struct, array_like=True, frozen=True, tag=16):

@@ -392,7 +392,6 @@ def test_row_ids_are_not_used_again_after_a_table_is_renamed(world):
     primary.commit()
 
 
-@pytest.mark.xfail(strict=True, reason="the engine applies with triggers off: an index of its own is not kept")
 def test_a_full_text_index_holds_what_was_synced(world):
     primary = world.primary(
         "CREATE TABLE t (id INTEGER PRIMARY KEY, a, row_owner);"

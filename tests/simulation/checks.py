@@ -148,15 +148,26 @@ class Checks:
             )
         marks = primary.rows("SELECT mark FROM item WHERE mark = 'local·' AND row_owner IS NOT NULL")
         promised("P6", not marks, "a local row reached the primary")
+        self._kept_up(primary)
         self._history.counts["displaced"] += primary.displaced()
+        served = [device.identity().node_id for device in self._history.devices if not device.is_revoked()]
+        promised("P2", len(served) == len(set(served)), f"two files have one identity: {served}")
         for device in self._history.devices:
             self._history.counts["displaced"] += device.displaced()
             if device.is_revoked():
                 promised("P5", device.status.state is NodeState.REVOKED, f"{device} was revoked and is served")
             elif device.is_ready():
                 self._rows_and_schema(device, tables)
+                self._kept_up(device)
             self._verdicts(device, log)
             self._files(device)
+
+    def _kept_up(self, node):
+        """Triggers keep a local table and a full-text index up with every row of a table, whoever wrote it."""
+        expected = node.rows("SELECT id, name FROM item")
+        for source in ("SELECT item, name FROM list", "SELECT rowid, name FROM words"):
+            found = node.rows(source)
+            promised("P6", found == expected, lambda f=found, q=source: f"{node}, {q}: {_difference(f, expected)}")
 
     def _rows_and_schema(self, device, tables):
         primary = self._history.primary
@@ -198,7 +209,9 @@ class Checks:
             promised("P2", once, f"{device}: transaction {nonce} took effect at {found}")
             promised("P2", not (alone and found and nonce in rejected), f"{device}: two verdicts on {nonce}")
         for nonce, row in rejected.items():
-            promised("P7", row.rejection.message, f"{device}: {nonce} was rejected without a reason")
+            reason = row.rejection.message
+            promised("P7", reason, f"{device}: {nonce} was rejected without a reason")
+            promised("P7", "disk" not in reason, f"{device}: {nonce} was rejected for no fault of its own: {reason}")
             same = device.committed_bodies.get(nonce) == body_hash(row.body)
             promised("P2", same or not alone, f"{device}: dead letter {nonce} has another body")
         if alone and not device.was_restored:

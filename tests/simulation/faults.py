@@ -36,7 +36,7 @@ class Faults:
             (4, self.kill_somebody),
             (4, self.kill_in_the_middle),
             (8, self.start_somebody),
-            (1, self.fill_a_disk),
+            (2, self.fill_a_disk),
             (1, self.copy_a_device),
             (1, self.back_up_a_device),
             (1, self.restore_a_device),
@@ -58,6 +58,12 @@ class Faults:
         links = network.live_links()
         if links and network.cut(self._random.choice(links)):
             self._say("line cut", "a line breaks")
+
+    def lose_answers(self):
+        """The primary has just committed, and nobody hears of it."""
+        for link in self._history.network.live_links():
+            self._history.network.cut(link)
+        self._say("cut after a commit", "every line breaks right after a commit")
 
     def part_somebody(self):
         device = self._random.choice(self._history.devices)
@@ -94,7 +100,7 @@ class Faults:
             self._history.start(self._random.choice(down))
 
     def fill_a_disk(self):
-        node = self._random.choice(self._history.nodes)
+        node = self._random.choice((self._history.primary, *self._history.devices[:2]))
         if node.up and not node.pages_max:
             node.fill_disk()
             self._say(f"disk of a {node.role} full", f"the disk of {node} is full")

@@ -12,6 +12,22 @@ CREATE TABLE word (spelling TEXT NOT NULL PRIMARY KEY, mark TEXT, row_owner TEXT
 CREATE TABLE tally (id INTEGER PRIMARY KEY, what TEXT, mark TEXT, row_owner);
 CREATE TABLE setting (name TEXT PRIMARY KEY, value);
 CREATE TABLE private_secret (id INTEGER PRIMARY KEY, mark TEXT, row_owner);
+CREATE TABLE list (item INTEGER PRIMARY KEY, name TEXT);
+CREATE VIRTUAL TABLE words USING fts5 (name);
+CREATE TRIGGER list_in AFTER INSERT ON item BEGIN
+  INSERT OR REPLACE INTO list VALUES (NEW.id, NEW.name);
+  INSERT INTO words (rowid, name) VALUES (NEW.id, NEW.name);
+END;
+CREATE TRIGGER list_up AFTER UPDATE ON item BEGIN
+  DELETE FROM list WHERE item = OLD.id;
+  INSERT OR REPLACE INTO list VALUES (NEW.id, NEW.name);
+  DELETE FROM words WHERE rowid = OLD.id;
+  INSERT INTO words (rowid, name) VALUES (NEW.id, NEW.name);
+END;
+CREATE TRIGGER list_out AFTER DELETE ON item BEGIN
+  DELETE FROM list WHERE item = OLD.id;
+  DELETE FROM words WHERE rowid = OLD.id;
+END;
 CREATE TRIGGER count_items AFTER INSERT ON item WHEN NEW.row_owner IS NOT NULL BEGIN
   INSERT INTO tally (what, mark, row_owner) VALUES ('item ' || NEW.name, NEW.mark, NEW.row_owner);
 END;

@@ -193,7 +193,15 @@ class History:
 
     def _observe(self, sender, receiver, data):
         self._hash.update(data)
-        self.checks.on_wire(sender, receiver, data)
+        self._check(self.checks.on_wire, sender, receiver, data)
+
+    def _check(self, check, *arguments):
+        """The engine, in whose midst this is, may take what is raised for an error of its storage."""
+        try:
+            check(*arguments)
+        except BrokenPromise as error:
+            self.failure = self.failure or error
+            raise
 
     def between_statements(self, node):
         """The engine is between two transactions: an application of another thread or process may just commit."""
@@ -211,7 +219,9 @@ class History:
                 self.interleaving = False
 
     def after_engine_work(self, node, function, result):
-        self.checks.after_engine_work(node, function, result)
+        self._check(self.checks.after_engine_work, node, function, result)
+        if self.faults and getattr(function, "__name__", "") == "_append" and self.random.random() < 0.05:
+            self._wrong.lose_answers()
 
     # --- the end -------------------------------------------------------------------------------------
 
