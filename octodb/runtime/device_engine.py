@@ -17,7 +17,7 @@ from octodb.model.snapshots import SnapshotHeader, SnapshotRows, SnapshotTail
 from octodb.model.status import SyncStatus
 from octodb.runtime.framed_connection import FramedConnection
 from octodb.runtime.surroundings import Surroundings
-from octodb.storage.device_store import Adoption, DeviceStore, Incoming, IncomingEntry
+from octodb.storage.device_store import Adoption, DeviceStore, Incoming, IncomingEntry, NotOurOwn
 from octodb.storage.meta import Meta
 from octodb.sync.device import DeviceFacts, DeviceSync
 from octodb.sync.effects import (
@@ -280,7 +280,11 @@ class DeviceEngine:
         assert sync is not None
         assert store is not None
         if isinstance(effect, BringIn):
-            result = await self._storage.run_patiently(store.bring_in, _incoming(effect))
+            try:
+                result = await self._storage.run_patiently(store.bring_in, _incoming(effect))
+            except NotOurOwn as finding:
+                self._handle(sync.found_to_be_copy(str(finding)))
+                return
             cursor = result.cursor
             self._handle(
                 sync.brought_in(

@@ -26,10 +26,14 @@ from octodb.storage.shapes import Shapes
 from octodb.storage.snapshot import SnapshotLoader
 from octodb.storage.staging import Staging
 
-__all__ = ["Adoption", "DeviceCursor", "DeviceStore", "Incoming", "IncomingEntry", "RebaseResult"]
+__all__ = ["Adoption", "DeviceCursor", "DeviceStore", "Incoming", "IncomingEntry", "NotOurOwn", "RebaseResult"]
 
 _T = TypeVar("_T")
 _LOST = "the primary was restored from a backup and lacks it: it is offered again"
+
+
+class NotOurOwn(Exception):  # noqa: N818 - a finding, not an error
+    """The primary has another transaction of this device under a number than this file: the file is a copy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +221,10 @@ class DeviceStore:
     # --- incoming ------------------------------------------------------------------------------------
 
     def bring_in(self, incoming: Incoming) -> RebaseResult:
-        """Apply what arrived and rebase the outbox on it, in one write transaction."""
+        """Apply what arrived and rebase the outbox on it, in one write transaction.
+
+        Raises NotOurOwn, ProtocolError (the running hashes differ), SyncError; nothing is done then.
+        """
         result = self._in_transaction(lambda: self._bring_in(incoming))
         if result.rejected:
             sync_wal(self._path)  # the primary forgets a refusal once it is confirmed: a power cut must not undo it
@@ -279,8 +286,11 @@ class DeviceStore:
         for entry in incoming.entries:
             if entry.seq <= now.seq:
                 continue
-            digest = self._rebase.row(entry.own_nonce).hash if entry.own_nonce else body_hash(entry.body)
+            own = self._outbox.get(entry.own_nonce) if entry.own_nonce else None
+            digest = body_hash(entry.body) if own is None else own.hash
             chain = chain_hash(chain_all if entry.everybody else chain_user, entry.seq, digest)
+            if chain != entry.chain and entry.own_nonce:
+                raise NotOurOwn(f"transaction {entry.own_nonce} of this device is another one on the primary")
             if chain != entry.chain:
                 raise ProtocolError(f"the running hash of the log differs at {entry.seq}")
             if entry.everybody:

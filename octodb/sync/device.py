@@ -448,7 +448,7 @@ class DeviceSync:
         if self.phase is not Phase.STORING:
             return []
         if self._primary_nonce > last_nonce:
-            return self._found_to_be_copy("the primary has transactions of this device that are not in this file")
+            return self.found_to_be_copy("the primary has transactions of this device that are not in this file")
         self._pushes_wait = self._primary_nonce < judged_nonce
         return self._subscribe(now)
 
@@ -473,8 +473,8 @@ class DeviceSync:
 
     # --- copies --------------------------------------------------------------------------------------
 
-    def _found_to_be_copy(self, reason: str) -> list[Effect]:
-        """Come back and ask for an identity of our own."""
+    def found_to_be_copy(self, reason: str) -> list[Effect]:
+        """Another file with our identity has synced: come back and ask for an identity of our own."""
         self._is_copy = True
         self.last_error = reason
         return [CloseConnection(reason)]
@@ -541,7 +541,7 @@ class DeviceSync:
             self.last_error = message.reason
             return [CloseConnection(message.reason)]
         if message.code == "fork":
-            return self._found_to_be_copy(message.reason)
+            return self.found_to_be_copy(message.reason)
         return self._fatal(message.reason)
 
     def _fatal(self, reason: str) -> list[Effect]:
