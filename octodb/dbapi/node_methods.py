@@ -12,7 +12,7 @@ from typing import Any
 
 import apsw
 
-from octodb.errors import ProgrammingError
+from octodb.errors import OperationalError, ProgrammingError
 from octodb.runtime.authorizer import CALLBACK_NAMES
 from octodb.runtime.nodes import Node
 
@@ -56,6 +56,25 @@ class NodeMethods:
         False when ``timeout`` seconds were not enough; nothing is lost then, the work goes on.
         """
         return self._require_node().wait_synced(lambda: self.sync_status, timeout)
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Wait until every transaction committed on this file before this call is accepted or rejected.
+
+        By any connection and process; which of them syncs does not matter. False when ``timeout`` seconds were not
+        enough; nothing is lost then, the work goes on. On a primary True at once: its COMMIT is the verdict.
+        Raises OperationalError where this connection's own open transaction keeps verdicts from being stored.
+        """
+        with self._turn():
+            node = self._require_node()
+        return node.flush(timeout, self._require_no_write)
+
+    def _require_no_write(self) -> None:
+        with self._turn():
+            if self._db.txn_state("main") == apsw.SQLITE_TXN_WRITE:
+                raise OperationalError(
+                    "flush() would wait in vain: the open transaction keeps verdicts from being stored",
+                    hint="commit() or rollback() first",
+                )
 
     def on(self, event: str, callback: Callable[[dict[str, Any]], object]) -> None:
         """Call ``callback(info)`` on a worker thread at each ``event``.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
 from octodb.errors import ProtocolError
@@ -46,6 +47,8 @@ _LOOK_EVERY_S: Final = 0.1
 _PUBLISH_EVERY_S: Final = 0.25
 _HEARTBEAT_S: Final = 4.0
 _LINGER_S: Final = 0.003
+# A verdict that is being stored when the application closes is told to it, or nobody would ever hear of it.
+_FINISH_S_MAX: Final = 1.0
 
 
 class DeviceEngine:
@@ -61,6 +64,7 @@ class DeviceEngine:
         self._store: DeviceStore | None = None
         self._connection: FramedConnection | None = None
         self._effects: asyncio.Queue[Effect] = asyncio.Queue()
+        self._performing = asyncio.Lock()  # held while an effect is performed and its result told
         self._tasks: list[asyncio.Task[None]] = []
         self._dialing: asyncio.Task[None] | None = None
         self._moved = asyncio.Event()  # the machine's timers may have changed
@@ -83,6 +87,9 @@ class DeviceEngine:
             self._tasks.append(asyncio.create_task(self._take_over()))
 
     async def stop(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_FINISH_S_MAX):
+                await self._performing.acquire()  # and kept: nothing more is begun
         for task in [*self._tasks, *([self._dialing] if self._dialing else [])]:
             task.cancel()
         if self._connection is not None:
@@ -261,11 +268,12 @@ class DeviceEngine:
         """Storage effects one after the other, each answered to the machine before the next."""
         while True:
             effect = await self._effects.get()
-            try:
-                await self._perform(effect)
-            except Exception as error:  # noqa: BLE001 - whatever it was, the file is as it was before
-                # the connection is given up; what was asked for is asked again after the next one
-                self._storage_failed(error)
+            async with self._performing:
+                try:
+                    await self._perform(effect)
+                except Exception as error:  # noqa: BLE001 - whatever it was, the file is as it was before
+                    # the connection is given up; what was asked for is asked again after the next one
+                    self._storage_failed(error)
 
     def _storage_failed(self, error: Exception) -> None:
         assert self._sync is not None

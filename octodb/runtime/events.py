@@ -1,6 +1,7 @@
 """Telling an application what happened: callbacks on one worker thread of a node, in order (contract.md §4).
 
-A callback's own error is printed as Python prints errors of threads; it never reaches the engine.
+A callback's own error is printed as Python prints errors of threads; it never reaches the engine. An engine starts
+before its program can say what it wants to hear: verdicts that come before are told to the first callback that asks.
 """
 
 from __future__ import annotations
@@ -9,14 +10,22 @@ import queue
 import sys
 import threading
 import traceback
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
 from octodb.errors import ProgrammingError
 
-__all__ = ["EVENTS", "EventThread"]
+__all__ = ["EVENTS", "TRANSACTION_NOTIFICATION", "EventThread"]
 
 EVENTS: Final = frozenset({"ready", "not_ready", "sync", "error", "rejected", "status", "verdict"})
+
+TRANSACTION_NOTIFICATION: Final = "transaction_notification"  # a verdict, for the function of that name
+# Events that must not be missed. Programs that never ask keep this many: a few MB at most; older ones are in the file.
+_KEPT: Final = frozenset({"rejected", "verdict", TRANSACTION_NOTIFICATION})
+_KEPT_COUNT_MAX: Final = 10_000
+
+_Callback = Callable[[dict[str, Any]], object]
 
 
 class EventThread:
@@ -24,27 +33,45 @@ class EventThread:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._callbacks: dict[str, list[Callable[[dict[str, Any]], object]]] = {}
+        self._callbacks: dict[str, list[_Callback]] = {}
+        self._early: dict[str, deque[dict[str, Any]]] = {event: deque(maxlen=_KEPT_COUNT_MAX) for event in _KEPT}
         self._queue: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
 
-    def on(self, event: str, callback: Callable[[dict[str, Any]], object]) -> None:
+    def on(self, event: str, callback: _Callback) -> None:
         """Call ``callback(info)`` at every ``event``. Raises ProgrammingError for an unknown event."""
         if event not in EVENTS:
             raise ProgrammingError(f"there is no event {event!r}", hint=f"known events: {', '.join(sorted(EVENTS))}")
-        self._callbacks.setdefault(event, []).append(callback)
+        self.listen(event, callback)
+
+    def listen(self, event: str, callback: _Callback) -> None:
+        """As ``on``, for events that are no application's too."""
+        with self._lock:
+            for info in self._early.pop(event, ()):
+                self._submit(callback, info)
+            self._callbacks.setdefault(event, []).append(callback)
 
     def emit(self, event: str, info: dict[str, Any]) -> None:
         """Queue the callbacks of ``event``. From any thread."""
-        for callback in self._callbacks.get(event, ()):
-            self.submit(lambda callback=callback: callback(info))  # type: ignore[misc]
+        with self._lock:
+            if event in self._early:
+                self._early[event].append(info)
+            for callback in self._callbacks.get(event, ()):
+                self._submit(callback, info)
+
+    def _submit(self, callback: _Callback, info: dict[str, Any]) -> None:
+        self._put(lambda: callback(info))
 
     def submit(self, work: Callable[[], object]) -> None:
         with self._lock:
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-                self._thread.start()
+            self._put(work)
+
+    def _put(self, work: Callable[[], object]) -> None:
+        """With the lock held."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+            self._thread.start()
         self._queue.put(work)
 
     def is_current_thread(self) -> bool:

@@ -27,14 +27,14 @@ from octodb.runtime.device_engine import DeviceEngine
 from octodb.runtime.device_info import new_node_seed, notice_of
 from octodb.runtime.engine_lock import EngineLock
 from octodb.runtime.engine_thread import EngineThread
-from octodb.runtime.events import EventThread
+from octodb.runtime.events import TRANSACTION_NOTIFICATION, EventThread
 from octodb.runtime.pragmas import answer_pragma
 from octodb.runtime.primary_engine import PrimaryEngine, check_addresses
 from octodb.runtime.status_file import read_status_file
 from octodb.runtime.surroundings import Surroundings
 from octodb.storage.database import connect_file, open_node_file, reading_connection
 from octodb.storage.device_store import queue_status
-from octodb.storage.meta import Meta, is_node_file
+from octodb.storage.meta import Meta, Outbox, is_node_file
 from octodb.storage.node_statements import NodeStatements, PragmaAnswer
 from octodb.storage.recording import DeviceRecorder, PrimaryRecorder, Recorder
 
@@ -58,6 +58,7 @@ class Node:
         self.connections = 0
         self.events = EventThread("octodb-events")
         self.authorizer = CallbackAuthorizer(self.events)
+        self._tells_verdicts = False
         self.public_key: bytes = values["public_key"]
         self._ready = bool(values.get("ready"))
         self._onlooker: apsw.Connection | None = None
@@ -104,6 +105,16 @@ class Node:
             if self._onlooker is None:
                 self._onlooker = reading_connection(self.uri.path)
             yield self._onlooker
+
+    @contextmanager
+    def writer(self, timeout_s: float) -> Iterator[NodeStatements]:
+        """Statements on a connection of their own, without the triggers, functions and settings of an application.
+        ``timeout_s``: how long to wait for the write lock."""
+        db = connect_file(self.uri, timeout_s)
+        try:
+            yield NodeStatements(db, self.role, self)
+        finally:
+            db.close(True)
 
     def recorder(self, db: apsw.Connection, identity: Identity) -> Recorder:
         if self.role is Role.PRIMARY:
@@ -189,6 +200,9 @@ class Node:
                 f"{name!r} is no callback", hint=f"known callbacks: {', '.join(sorted(CALLBACK_NAMES))}"
             )
         self.authorizer.register(name, function)
+        if name == TRANSACTION_NOTIFICATION and function is not None and not self._tells_verdicts:
+            self._tells_verdicts = True
+            self.events.listen(TRANSACTION_NOTIFICATION, self._tell_verdict)
 
     def is_ready(self) -> bool:
         self._ready = self._ready or self.identity().ready  # once it is, it stays so
@@ -206,8 +220,33 @@ class Node:
                 self._changed.wait(_POLL_S if left_s is None else min(_POLL_S, left_s))
         return True
 
-    def wait_synced(self, status: Callable[[], dict[str, Any]], timeout_s: float | None) -> bool:
-        """``status`` gives the status as a dict. What the primary said of its head before this call does not count."""
+    def flush(self, timeout_s: float | None, look: Callable[[], None]) -> bool:
+        """Wait until every transaction that is committed now has a verdict; False when ``timeout_s`` seconds were not
+        enough. ``look`` is called now and then while there is something to wait for: what it raises ends the waiting.
+        """
+        if self.role is Role.PRIMARY:
+            return True  # a commit on a primary is the log itself
+        with self.onlooker() as db:
+            newest = Outbox(db).last_nonce()
+
+        def settled() -> bool:
+            with self.onlooker() as db:
+                oldest = Outbox(db).oldest()
+            if oldest is None or oldest[0] > newest:
+                return True
+            look()
+            return False
+
+        return self.wait_until(settled, timeout_s)
+
+    def wait_synced(
+        self,
+        status: Callable[[], dict[str, Any]],
+        timeout_s: float | None,
+        look: Callable[[], None] = lambda: None,
+    ) -> bool:
+        """``status`` gives the status as a dict. What the primary said of its head before this call does not count.
+        ``look`` as for ``flush``."""
         if self.role is Role.PRIMARY:
             return True  # a commit on a primary is the log itself
         engine, asked_at = self._engine, time.monotonic()
@@ -215,6 +254,7 @@ class Node:
             self._thread.call(engine.ask_head)
 
         def synced() -> bool:
+            look()
             if isinstance(engine, DeviceEngine) and engine.running and (engine.head_known_at or 0) < asked_at:
                 return False
             return bool(status()["state"] == str(NodeState.IN_SYNC))
@@ -228,9 +268,13 @@ class Node:
         self.events.emit(event, info)
         if event == "sync" and (function := self.authorizer.get("sync_notification")) is not None:
             self.events.submit(function)
-        if event == "verdict" and (function := self.authorizer.get("transaction_notification")) is not None:
-            nonce, status = info["nonce"], info["status"]
-            self.events.submit(lambda: function(nonce, status))
+        if event == "verdict":
+            self.events.emit(TRANSACTION_NOTIFICATION, info)
+
+    def _tell_verdict(self, info: dict[str, Any]) -> None:
+        """On the event thread."""
+        if (function := self.authorizer.get(TRANSACTION_NOTIFICATION)) is not None:
+            function(info["nonce"], info["status"])
 
 
 class _Registry:

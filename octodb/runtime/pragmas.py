@@ -6,6 +6,8 @@ A whitelist of names, so that SQLite's own (``user_version``) are never taken. H
 from __future__ import annotations
 
 import json
+import math
+import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -16,9 +18,10 @@ import apsw
 from octodb.errors import NotSupportedError, OperationalError, ProgrammingError
 from octodb.model.identities import NodeRecord, Role
 from octodb.model.transactions import decode_body
+from octodb.storage import dead_letters
 from octodb.storage.changesets import touched_tables
 from octodb.storage.meta import Meta, NodeTable, Outbox
-from octodb.storage.node_statements import PragmaAnswer
+from octodb.storage.node_statements import NodeStatements, PragmaAnswer
 from octodb.storage.primary_store import LOG_KEEP_DAYS, PrimaryStore, node_rows
 from octodb.wire.handshake import PUBLIC_KEY_BYTES
 
@@ -36,8 +39,13 @@ class _NodeSide(Protocol):
     def connected_nodes(self) -> dict[int, str]: ...
     def waiting_nodes(self) -> list[tuple[bytes, str, str]]: ...
     def committed(self) -> None: ...
+    def writer(self, timeout_s: float) -> AbstractContextManager[NodeStatements]: ...
+    def wait_synced(
+        self, status: Callable[[], dict[str, Any]], timeout_s: float | None, look: Callable[[], None]
+    ) -> bool: ...
 
 
+_SYNC_WAIT_S: Final = 60.0  # PRAGMA sync_wait without a number
 _ID_MAX: Final = 0x7FFFFFFFFFFFFFFF  # what SQLite can store
 
 _Answer = Callable[[_NodeSide, apsw.Connection, str | None], PragmaAnswer]
@@ -51,7 +59,7 @@ def answer_pragma(node: _NodeSide, db: apsw.Connection, name: str, argument: str
     role, answer = entry
     if role is not None and role is not node.role:
         raise OperationalError(f"PRAGMA {name} is for a {role}; this is a {node.role}")
-    if name not in _WRITING:
+    if name not in _BY_THE_APPLICATION:
         with node.onlooker() as committed:
             return answer(node, committed, argument)
     return answer(node, db, argument)
@@ -77,13 +85,81 @@ def _last_nonce(node: _NodeSide, db: apsw.Connection, argument: str | None) -> P
 
 
 def _transaction_status(node: _NodeSide, db: apsw.Connection, argument: str | None) -> PragmaAnswer:
-    if argument is None or not argument.isdigit():
-        raise ProgrammingError("PRAGMA transaction_status needs a number: PRAGMA transaction_status(17)")
-    status = Outbox(db).verdict_of(int(argument))
+    status = Outbox(db).verdict_of(_nonce("transaction_status", argument))
     return ("transaction_status",), [] if status is None else [(status,)]
 
 
+def _nonce(name: str, argument: str | None) -> int:
+    if argument is None or not argument.isascii() or not argument.isdigit():
+        raise ProgrammingError(
+            f"PRAGMA {name} needs the number of a transaction"
+            + ("" if argument is None else f", and {argument!r} is none"),
+            hint=f"write PRAGMA {name}(17); PRAGMA last_nonce tells the newest number",
+        )
+    return min(int(argument.lstrip("0")[:20] or "0"), _ID_MAX)
+
+
+def _retry_transaction(node: _NodeSide, db: apsw.Connection, argument: str | None) -> PragmaAnswer:
+    nonce = _nonce("retry_transaction", argument)
+    _require_no_transaction(db, "PRAGMA retry_transaction makes a transaction of its own, and one is open")
+    if db.readonly("main") or db.pragma("query_only"):
+        raise OperationalError(
+            "attempt to write a readonly database", hint="retry by a connection that may write (mode, query_only)"
+        )
+    with node.writer(db.pragma("busy_timeout") / 1000) as statements:
+        number = dead_letters.retry(statements, nonce, time.time())
+    return ("nonce",), [(number,)]
+
+
+def _require_no_transaction(db: apsw.Connection, reason: str) -> None:
+    """A transaction in which nothing was done yet, as ``autocommit=False`` always has one open, is none."""
+    if db.in_transaction and db.txn_state("main") != apsw.SQLITE_TXN_NONE:
+        raise OperationalError(reason, hint="COMMIT or ROLLBACK first")
+
+
+def _drop_transaction(node: _NodeSide, db: apsw.Connection, argument: str | None) -> PragmaAnswer:
+    dead_letters.drop(db, _nonce("drop_transaction", argument))
+    return ("drop_transaction",), []
+
+
+def _export_transaction(node: _NodeSide, db: apsw.Connection, argument: str | None) -> PragmaAnswer:
+    return dead_letters.EXPORT_COLUMNS, list(dead_letters.export(db, _nonce("export_transaction", argument)))
+
+
+def _sync_wait(node: _NodeSide, db: apsw.Connection, argument: str | None) -> PragmaAnswer:
+    """Waits outside SQLite: nothing is locked meanwhile. ``conn.interrupt()`` ends it, as any statement."""
+    timeout_s = _seconds("sync_wait", argument)
+    if node.role is Role.SECONDARY and db.txn_state("main") == apsw.SQLITE_TXN_WRITE:
+        raise OperationalError(
+            "PRAGMA sync_wait would wait in vain: the open transaction keeps what arrives from being stored",
+            hint="COMMIT or ROLLBACK first",
+        )
+    db.execute("SELECT 1").fetchall()  # forgets an interrupt of earlier
+
+    def look() -> None:
+        if db.is_interrupted:
+            raise OperationalError("interrupted")
+
+    return ("sync_wait",), [(int(node.wait_synced(node.status_dict, timeout_s, look)),)]
+
+
+def _seconds(name: str, argument: str | None) -> float:
+    if argument is None:
+        return _SYNC_WAIT_S
+    try:
+        seconds = float(argument)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise ProgrammingError(
+            f"PRAGMA {name} takes a number of seconds, and {argument!r} is none",
+            hint=f"write PRAGMA {name}(10), or leave it out for {_SYNC_WAIT_S:.0f} seconds",
+        )
+    return seconds
+
+
 def _pending(node: _NodeSide, db: apsw.Connection, argument: str | None) -> PragmaAnswer:
+    # row by row: the bodies together may be larger than memory
     rows = [
         (row.nonce, _time_text(row.made_at), *_touched(row.body), len(row.body), row.suspended)
         for row in Outbox(db).pending()
@@ -107,7 +183,7 @@ def _rejected(node: _NodeSide, db: apsw.Connection, argument: str | None) -> Pra
             *_touched(row.body),
             row.kept_local,
         )
-        for row in Outbox(db).rejected()
+        for row in Outbox(db).dead_letters()
     ]
     return names, list(rows)
 
@@ -217,7 +293,7 @@ def _touched(body: bytes) -> tuple[str, int]:
         if isinstance(op.payload, bytes):
             for table, rows in touched_tables(op.payload).items():
                 counts[table] = counts.get(table, 0) + rows
-    return ", ".join(counts), sum(counts.values())
+    return sys.intern(", ".join(counts)), sum(counts.values())
 
 
 def _time_text(seconds: float | None) -> str | None:
@@ -243,6 +319,10 @@ _PRAGMAS: Final[dict[str, tuple[Role | None, _Answer]]] = {
     "transaction_status": (Role.SECONDARY, _transaction_status),
     "pending_transactions": (Role.SECONDARY, _pending),
     "rejected_transactions": (Role.SECONDARY, _rejected),
+    "retry_transaction": (Role.SECONDARY, _retry_transaction),
+    "drop_transaction": (Role.SECONDARY, _drop_transaction),
+    "export_transaction": (Role.SECONDARY, _export_transaction),
+    "sync_wait": (None, _sync_wait),
     "nodes": (Role.PRIMARY, _nodes),
     "node_info": (None, _node_info),
     "authorize_user": (Role.PRIMARY, _authorize_user),
@@ -252,8 +332,10 @@ _PRAGMAS: Final[dict[str, tuple[Role | None, _Answer]]] = {
     "log_keep_entries": (Role.PRIMARY, _log_keeps("log_keep_entries", 0)),
     "authorizer_service": (Role.PRIMARY, _authorizer_service),
 }
-# These write, by the application's connection. The others show what is committed, whatever transaction is open.
-_WRITING: Final = frozenset(
+# These write, or depend on what the application's connection is doing. The others show what is committed, whatever
+# transaction is open.
+_BY_THE_APPLICATION: Final = frozenset(
     {"node_info", "authorize_user", "authorize_node", "revoke_node", "log_keep_days", "log_keep_entries"}
+    | {"retry_transaction", "drop_transaction", "sync_wait"}
 )
 PRAGMA_NAMES: Final = frozenset(_PRAGMAS)

@@ -223,9 +223,12 @@ class OutboxRow:
 
 @dataclass(frozen=True, slots=True)
 class RejectedRow:
+    """A dead letter. ``local``: the changeset of what the transaction did to rows that stay here, None: nothing."""
+
     nonce: int
     rejection: Rejection
     body: bytes
+    local: bytes | None
     made_at: float
     rejected_at: float
     kept_local: int
@@ -237,6 +240,8 @@ class Outbox:
     # Accepted bodies stay for this many transactions, so that a primary restored from a backup can be offered them.
     SENT_KEPT: Final = 1000
     _COLUMNS: Final = "nonce, body, hash, undo, local, made_at, suspended, knew_rejected"
+    # A dead letter that was retried or dropped leaves its number, so that it is never taken for an accepted one.
+    _KEPT: Final = "code <> ''"
 
     def __init__(self, db: apsw.Connection) -> None:
         self._db = db
@@ -316,7 +321,7 @@ class Outbox:
         return int(one_value(self._db, "SELECT count(*) FROM _octodb_outbox"))
 
     def count_rejected(self) -> int:
-        return int(one_value(self._db, "SELECT count(*) FROM _octodb_rejected"))
+        return int(one_value(self._db, f"SELECT count(*) FROM _octodb_rejected WHERE {self._KEPT}"))
 
     def get(self, nonce: int) -> OutboxRow | None:
         sql = f"SELECT {self._COLUMNS} FROM _octodb_outbox WHERE nonce = ?"
@@ -327,6 +332,7 @@ class Outbox:
         return [row[0] for row in self._db.execute("SELECT nonce FROM _octodb_outbox ORDER BY nonce")]
 
     def pending(self, after: int = 0) -> Iterator[OutboxRow]:
+        """One after the other: each holds its whole transaction."""
         for row in self._db.execute(
             f"SELECT {self._COLUMNS} FROM _octodb_outbox WHERE nonce > ? ORDER BY nonce", (after,)
         ):
@@ -410,14 +416,38 @@ class Outbox:
         )
 
     def rejected(self) -> list[RejectedRow]:
+        """The dead letters, all at once."""
+        return list(self.dead_letters())
+
+    def dead_letters(self) -> Iterator[RejectedRow]:
+        """One after the other: each holds its whole transaction."""
+        return self._dead_letters("1")
+
+    def dead_letter(self, nonce: int) -> RejectedRow | None:
+        return next(iter(list(self._dead_letters("nonce = ?", nonce))), None)
+
+    def _dead_letters(self, where: str, *bindings: int) -> Iterator[RejectedRow]:
         sql = (
-            "SELECT nonce, code, message, table_name, columns, body, made_at, rejected_at, kept_local"
-            " FROM _octodb_rejected ORDER BY nonce"
+            "SELECT nonce, code, message, table_name, columns, body, local, made_at, rejected_at, kept_local"
+            f" FROM _octodb_rejected WHERE {self._KEPT} AND {where} ORDER BY nonce"
         )
-        return [
-            RejectedRow(nonce, Rejection(code, message, table, tuple(json.loads(columns))), body, made, at, kept)
-            for nonce, code, message, table, columns, body, made, at, kept in self._db.execute(sql)
-        ]
+        for nonce, code, message, table, columns, body, local, made, at, kept in self._db.execute(sql, bindings):
+            rejection = Rejection(code, message, table, tuple(json.loads(columns)))
+            yield RejectedRow(nonce, rejection, body, local, made, at, kept)
+
+    def forget_rejected(self, nonce: int, why: str) -> None:
+        """Delete what a dead letter holds. Its number stays, with what became of it."""
+        self._db.execute(
+            "UPDATE _octodb_rejected SET code = '', message = ?, table_name = '', columns = '[]', body = x'',"
+            " local = NULL WHERE nonce = ?",
+            (why, nonce),
+        )
+
+    def why_forgotten(self, nonce: int) -> str | None:
+        """What ``forget_rejected`` was told; None where it was not."""
+        sql = f"SELECT message FROM _octodb_rejected WHERE NOT {self._KEPT} AND nonce = ?"
+        row = self._db.execute(sql, (nonce,)).fetchone()
+        return None if row is None else str(row[0])
 
     def verdict_of(self, nonce: int) -> str | None:
         """'unprocessed', 'accepted', 'rejected', or None when there is no such transaction."""

@@ -194,6 +194,30 @@ class NodeStatements(PlainStatements):
             self._control.execute("ROLLBACK")
         self._rolled_back()
 
+    def transaction(self, work: Callable[[Shapes], None], written: Callable[[int], None]) -> int | None:
+        """What ``work`` does on this connection, as one transaction of the application: captured, written down under
+        the next number, which ``written`` is told before COMMIT. Returns the number; None where there was nothing to
+        send: then nothing was done at all.
+
+        No transaction may be open. Raises what the two raise, and what COMMIT may; nothing was done then either.
+        """
+        self._require_ready()
+        assert not self.db.in_transaction, "it would commit what is not its own"
+        self._begin_write()
+        try:
+            self._capture.wrote_more_than_own_inserts()
+            work(self._capture.shapes)
+            number = self._write_down()
+            if number is None:
+                self.rollback()
+                return None
+            written(number)
+            self._commit_written(number)
+        except BaseException:
+            self.rollback()
+            raise
+        return number
+
     def total_changes(self) -> int:
         return self.db.total_changes() - self._own_changes
 
@@ -461,7 +485,9 @@ class NodeStatements(PlainStatements):
             raise
 
     def _commit(self) -> None:
-        number = self._write_down()
+        self._commit_written(self._write_down())
+
+    def _commit_written(self, number: int | None) -> None:
         try:
             self._control.execute("COMMIT")
         except apsw.Error:
@@ -636,8 +662,10 @@ class NodeStatements(PlainStatements):
     # --- PRAGMA, ATTACH, our own tables ------------------------------------------------------------------
 
     def _run_pragma(self, cursor: apsw.Cursor, statement: Statement, bindings: Bindings) -> Outcome | None:
+        changes = self.db.total_changes()
         answer = self._port.pragma(self.db, statement.name, statement.argument)
         if answer is not None:
+            self._own_changes += self.db.total_changes() - changes
             names, rows = answer
             columns: Columns = tuple((name, None) for name in names)
             return Outcome(-1, self._last_rowid(), columns, [tuple(row) for row in rows])

@@ -755,22 +755,16 @@ class DeviceSync:
             settled_nonce=settled_nonce,
             has_pending=has_pending,
         )
+        told = _notifications(accepted, rejected, tables, cursor[0])
         if asked.connection != self._connection:
-            return []
+            return told  # it is stored, and no other connection will bring it again
         self._bringing_in = False
         self._out_of_trouble()
         judged = {nonce for nonce, _ in accepted} | {nonce for nonce, _ in rejected}
         self._window.judged(judged | {nonce for nonce, _ in asked.acceptances})
         effects: list[Effect] = [Send(Applied(cursor[0], settled_nonce, self._unacked_messages))]
         self._unacked_messages = 0
-        effects += [Notify("verdict", {"nonce": nonce, "status": "accepted", "seq": seq}) for nonce, seq in accepted]
-        for nonce, reason in rejected:
-            info: dict[str, Any] = {"nonce": nonce, "code": reason.code, "reason": reason.message}
-            info |= {"table": reason.table, "columns": list(reason.columns)}
-            effects.append(Notify("verdict", {"nonce": nonce, "status": "rejected"}))
-            effects.append(Notify("rejected", info))
-        if tables:
-            effects.append(Notify("sync", {"tables": list(tables), "seq": cursor[0]}))
+        effects += told
         effects += self._bring_in()
         effects += self._push()
         effects.append(Notify("status", {"state": str(self.state)}))
@@ -822,3 +816,20 @@ class DeviceSync:
         Entries: (_on_entries, {Phase.SUBSCRIBED}),
         Verdicts: (_on_verdicts, {Phase.SUBSCRIBED}),
     }
+
+
+def _notifications(
+    accepted: list[tuple[int, int]], rejected: list[tuple[int, Rejection]], tables: tuple[str, ...], seq: int
+) -> list[Effect]:
+    """What an application hears of what was just stored."""
+    told: list[Effect] = [
+        Notify("verdict", {"nonce": nonce, "status": "accepted", "seq": at}) for nonce, at in accepted
+    ]
+    for nonce, reason in rejected:
+        info: dict[str, Any] = {"nonce": nonce, "code": reason.code, "reason": reason.message}
+        info |= {"table": reason.table, "columns": list(reason.columns)}
+        told.append(Notify("verdict", {"nonce": nonce, "status": "rejected"}))
+        told.append(Notify("rejected", info))
+    if tables:
+        told.append(Notify("sync", {"tables": list(tables), "seq": seq}))
+    return told

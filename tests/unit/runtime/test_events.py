@@ -42,6 +42,29 @@ def test_every_callback_of_an_event_is_called_and_no_other(thread):
     assert [seen.get(timeout=WAIT_S) for _ in range(3)] == ["one", "two", "error"]
 
 
+def test_verdicts_that_came_before_are_told_to_the_first_that_asks(thread):
+    seen = queue.Queue()
+    for event in ("verdict", "rejected", "sync"):
+        thread.emit(event, {"event": event})
+    thread.on("rejected", seen.put)
+    thread.on("rejected", lambda info: seen.put("second"))
+    thread.on("sync", seen.put)
+    thread.on("verdict", seen.put)
+    thread.emit("rejected", {"event": "later"})
+    found = [seen.get(timeout=WAIT_S) for _ in range(4)]
+    assert found == [{"event": "rejected"}, {"event": "verdict"}, {"event": "later"}, "second"]
+    assert seen.empty()
+
+
+def test_what_nobody_asks_for_does_not_grow_without_end(thread):
+    seen = queue.Queue()
+    for n in range(10_005):
+        thread.emit("verdict", {"n": n})
+    thread.on("verdict", seen.put)
+    found = [seen.get(timeout=WAIT_S)["n"] for _ in range(10_000)]
+    assert found == list(range(5, 10_005))
+
+
 def test_an_unknown_event_is_named_with_the_known_ones(thread):
     with pytest.raises(ProgrammingError, match="no event 'sink'") as caught:
         thread.on("sink", print)

@@ -687,6 +687,16 @@ def test_a_device_that_is_sent_an_old_log_in_parts_is_not_in_sync_between_them()
     assert story.device.state is NodeState.IN_SYNC
 
 
+def test_verdicts_that_were_stored_when_the_line_was_lost_are_told():
+    story = Story(replace(READY, has_pending=True)).serve()
+    (asked,) = of(BringIn, story.receive(Verdicts([Verdict(2, 0, "constraint", "UNIQUE", "t", [])])))
+    story.lose()
+    reason = Rejection("constraint", "UNIQUE", "t")
+    effects = story.bring_in(asked, 10, accepted=[(1, 9)], rejected=[(2, reason)], settled=2, tables=("t",))
+    assert events(effects) == ["verdict", "verdict", "rejected", "sync"]
+    assert sent(effects) == [], "there is no line; the next Hello tells what is settled"
+
+
 def test_refusals_are_brought_in_and_told():
     story = Story(replace(READY, has_pending=True)).serve()
     verdict = Verdict(2, 0, "constraint", "UNIQUE constraint failed: t.a", "t", ["a"])
