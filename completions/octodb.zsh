@@ -20,6 +20,8 @@ _octodb() {
         'whoami:Say which user and node this database belongs to.'
         'status:What a node is doing\: one look, --watch, or --until for scripts.'
         'serve:Run a primary.'
+        'backup:Copy a database while it is served, and check the copy.'
+        'restore:Make a database from a backup, or check a backup.'
         'demo:See it work\: a primary and devices on this machine.'
       )
       _describe command commands ;;
@@ -32,6 +34,8 @@ _octodb() {
         whoami) _arguments '--json[One JSON object.]' '(-h --help)'{-h,--help}'[Show the help.]' '*:database:_files' ;;
         status) _arguments '--watch[Live dashboard; without a terminal one line for each change.]' '--json[JSON lines, each with "v": 1.]' '--interval[Between looks.]:value:_files' '--count[Stop after N looks.]:value:_files' '--until[Wait for this, then exit 0.]:value:(ready synced queue-empty)' '--timeout[With --until: exit 5 after S seconds.]:value:_files' '(-h --help)'{-h,--help}'[Show the help.]' '*:database:_files' ;;
         serve) _arguments '--bind[Where to listen: tcp://HOST:PORT (port 0 picks a free one).]:value:_files' '--init[Run this SQL, in one transaction, if the database is new.]:value:_files' '--accounts[Built-in accounts: e-mail and password.]' '--no-sign-up[With --accounts: nobody can make an account.]' '--authorizer[Python code that decides who may connect.]:value:_files' '(-h --help)'{-h,--help}'[Show the help.]' '*:database:_files' ;;
+        backup) _arguments '--json[One JSON object.]' '(-h --help)'{-h,--help}'[Show the help.]' '*:database:_files' ;;
+        restore) _arguments '--check[Read BACKUP to its end and make nothing.]' '--force[Where TARGET exists, keep that as TARGET.before-restore.]' '--json[One JSON object.]' '(-h --help)'{-h,--help}'[Show the help.]' '*:database:_files' ;;
         demo) _arguments '--tour[Run the tour even at a terminal.]' '(-h --help)'{-h,--help}'[Show the help.]' '*:database:_files' ;;
       esac ;;
   esac

@@ -20,7 +20,19 @@ from octocli.terminal import Terminal, detect, to_ascii
 
 __all__ = ["cli", "main", "run"]
 
-COMMANDS: Final = ("connect", "shell", "signup", "login", "whoami", "status", "serve", "demo", "completion")
+COMMANDS: Final = (
+    "connect",
+    "shell",
+    "signup",
+    "login",
+    "whoami",
+    "status",
+    "serve",
+    "backup",
+    "restore",
+    "demo",
+    "completion",
+)
 
 
 class ReaderGone(Exception):  # noqa: N818 - nothing is wrong: nobody reads our output any more

@@ -19,6 +19,7 @@ __all__ = [
     "Target",
     "choose_device",
     "choose_target",
+    "path_of",
     "read_target",
     "remember_target",
     "state_folder",
@@ -139,6 +140,18 @@ def read_target(text: str, *, role: str | None = None) -> Target:
         connect=tuple(str(address) for address in parsed.connect),
         bind=tuple(str(address) for address in parsed.bind),
     )
+
+
+def path_of(text: str) -> str:
+    """The path of a database that is named by path or URI. Raises Failure (exit 2) where it names none."""
+    import octodb
+
+    if not text.strip():
+        raise Failure(
+            "the name of the database is empty", why="most likely a variable that is not set", code=Exit.USAGE
+        )
+    _check_text(text)
+    return octodb.parse_node_uri(text).path
 
 
 def with_parameters(uri: str, **parameters: str) -> str:

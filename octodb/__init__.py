@@ -25,7 +25,9 @@ from octodb.errors import (
     SyncTimeout,
     TransactionRejected,
 )
+from octodb.model.backup_report import BackupReport
 from octodb.model.node_uri import NodeUri, parse_node_uri
+from octodb.runtime.backups import backup, check_backup, restore
 from octodb.runtime.device_info import VERSION
 from octodb.runtime.nodes import read_status, remembered_uri
 
@@ -35,6 +37,7 @@ keywords: frozenset[str] = frozenset(apsw.keywords)
 
 __all__ = [
     "Accounts",
+    "BackupReport",
     "ConfigError",
     "ConnectError",
     "NodeUri",
@@ -46,10 +49,13 @@ __all__ = [
     "SyncTimeout",
     "TransactionRejected",
     "__version__",
+    "backup",
+    "check_backup",
     "keywords",
     "parse_node_uri",
     "read_status",
     "remembered_uri",
+    "restore",
 ]
 __all__ += dbapi2.__all__
 

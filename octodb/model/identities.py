@@ -11,6 +11,7 @@ __all__ = [
     "FORMAT_NUMBER",
     "NODE_ID_MAX",
     "PROVISIONAL_ID_MIN",
+    "VERSION",
     "AuthMode",
     "Identity",
     "NodeRecord",
@@ -18,6 +19,8 @@ __all__ = [
     "row_id_range",
 ]
 
+# Of octodb, as pyproject.toml has it. A file says which version made its format: what an older one must be replaced by.
+VERSION: Final = "0.1.0"
 # The format of the meta tables. A file of a later format is refused, one of an earlier is upgraded.
 FORMAT_NUMBER: Final = 2
 # User 1 is the administrators', node 1 the first primary (contract.md §5).

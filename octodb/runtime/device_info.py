@@ -14,12 +14,10 @@ import uuid
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from octodb.model.identities import NODE_ID_MAX, PROVISIONAL_ID_MIN
+from octodb.model.identities import NODE_ID_MAX, PROVISIONAL_ID_MIN, VERSION
 from octodb.storage.database import FileNotice, NodeSeed
 
 __all__ = ["VERSION", "collect_node_info", "file_identity", "new_key_pair", "new_node_seed", "notice_of"]
-
-VERSION = "0.1.0"
 
 
 def collect_node_info(public_key: bytes, node_type: str, extra: str) -> str:

@@ -366,7 +366,8 @@ def open_node(uri: NodeUri, timeout_s: float) -> _OpenNodeStatements:
         check_addresses(uri.bind)  # a file keeps its role and auth mode: none is made for a mistyped address
     db = connect_file(uri, timeout_s)
     try:
-        values = open_node_file(db, uri, new_node_seed, notice_of(uri.path))
+        engine_runs = EngineLock(uri.path).is_held_by_somebody
+        values = open_node_file(db, uri, new_node_seed, notice_of(uri.path), engine_runs)
         node = _registry.enter(uri, values)
     except BaseException:
         db.close(True)
@@ -400,7 +401,7 @@ def remembered_uri(path: str) -> str | None:
 
 def read_status(path_or_uri: str) -> dict[str, Any]:
     """The status of a node file without starting an engine: what the process that syncs it last published, or what the
-    file alone tells. Raises ConfigError when it is no node."""
+    file alone tells. Raises ConfigError when it is no node, or one of a later octodb."""
     path = os.path.realpath(parse_node_uri(path_or_uri).path)
     if not os.path.isfile(path):
         raise ConfigError(f"there is no file {path}", hint="connect it first: octodb connect URI")
@@ -414,6 +415,7 @@ def read_status(path_or_uri: str) -> dict[str, Any]:
         db.close()
         raise ConfigError(f"{path} is no node", hint="open it with node=secondary or node=primary once")
     try:
+        Meta(db).check_format(earlier=True)
         values = Meta(db).get_all()
         role = Role(values["role"])
         published = read_status_file(path)

@@ -22,6 +22,7 @@ from octodb.storage.lookup import one_value
 from octodb.storage.meta import Meta, NodeTable, create_meta_tables, is_node_file
 from octodb.storage.schema_rules import check_replicable, incomplete_triggers, index_owners
 from octodb.storage.shapes import Shapes
+from octodb.storage.upgrades import upgrade_node_file
 
 __all__ = [
     "FileNotice",
@@ -82,12 +83,18 @@ def connect_file(uri: NodeUri, timeout_s: float) -> apsw.Connection:
 
 
 def open_node_file(
-    db: apsw.Connection, uri: NodeUri, seed: Callable[[], NodeSeed], notice: FileNotice | None = None
+    db: apsw.Connection,
+    uri: NodeUri,
+    seed: Callable[[], NodeSeed],
+    notice: FileNotice | None = None,
+    engine_runs: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
-    """Make or check the meta tables of a node file and return their single values.
+    """Make, check or upgrade the meta tables of a node file and return their single values.
 
-    ``notice``: what shows whether it is a copy of another device's file.
-    Raises ConfigError when the file has another role, authorization mode or format.
+    ``notice``: what shows whether it is a copy of another device's file. ``engine_runs``: whether another process runs
+    the engine of this file, asked when it has an earlier format.
+    Raises ConfigError when the file has another role or authorization mode, or the format of a later octodb;
+    OperationalError when it cannot be upgraded now.
     """
     assert uri.role is not None
     if not is_node_file(db):
@@ -103,9 +110,11 @@ def open_node_file(
                 db.execute("ROLLBACK")
             raise
     meta = Meta(db)
+    found = meta.check_format(earlier=not uri.read_only)
+    _check_role(uri, meta.get_all())
+    if found < FORMAT_NUMBER:
+        upgrade_node_file(db, uri.path, uri.role, engine_runs)
     values = meta.get_all()
-    meta.check_format()
-    _check_role(uri, values)
     if notice is not None and not uri.read_only and _is_elsewhere(values, notice):
         # two copies that write offline must not hand out the same row ids (design.md §8)
         values["provisional_id"] = notice.provisional_id
@@ -206,8 +215,8 @@ def _make_node(db: apsw.Connection, uri: NodeUri, seed: NodeSeed) -> None:
     check_replicable(db, shapes)
     create_meta_tables(db, uri.role)
     meta = Meta(db)
+    meta.note_format()
     meta.set(
-        format=FORMAT_NUMBER,
         role=str(uri.role),
         private_key=seed.private_key,
         public_key=seed.public_key,

@@ -15,7 +15,7 @@ import apsw
 
 from octodb.errors import ConfigError, OperationalError
 from octodb.model.entries import LogEntry
-from octodb.model.identities import FORMAT_NUMBER, NODE_ID_MAX, NodeRecord, Role
+from octodb.model.identities import FORMAT_NUMBER, NODE_ID_MAX, VERSION, NodeRecord, Role
 from octodb.model.transactions import Rejection
 from octodb.sql.tokens import quote_name
 from octodb.storage.lookup import one_row, one_value
@@ -31,6 +31,7 @@ __all__ = [
     "create_meta_tables",
     "create_owner_index",
     "is_node_file",
+    "upgrade_meta_tables",
 ]
 
 META_PREFIX: Final = "_octodb_"
@@ -78,6 +79,39 @@ CREATE TABLE IF NOT EXISTS _octodb_nodes (
 CREATE INDEX IF NOT EXISTS _octodb_nodes_copies ON _octodb_nodes (copy_of) WHERE copy_of IS NOT NULL;
 """
 
+# What makes a file of one format into one of the next: statements for all nodes, for devices, for primaries. Files of
+# these formats lie on people's disks: once a format is released the step to it stays as it is.
+_UPGRADES: Final[dict[int, tuple[str, str, str]]] = {
+    1: (
+        # not ALTER TABLE … RENAME: that fails where a view of the application names a table that is gone
+        """
+CREATE TEMP TABLE _octodb_upgrade AS SELECT table_name, last FROM main._octodb_ids;
+DROP TABLE main._octodb_ids;
+CREATE TABLE _octodb_ids (
+    table_name TEXT NOT NULL, node_id INTEGER NOT NULL, last INTEGER NOT NULL,
+    PRIMARY KEY (table_name, node_id)) WITHOUT ROWID;
+INSERT INTO _octodb_ids SELECT table_name, last >> 32, last FROM temp._octodb_upgrade;
+DROP TABLE temp._octodb_upgrade;
+""",
+        """
+ALTER TABLE _octodb_outbox ADD COLUMN knew_rejected INTEGER NOT NULL DEFAULT 0;
+UPDATE _octodb_outbox SET knew_rejected = coalesce((
+    SELECT max(r.nonce) FROM _octodb_rejected AS r
+    WHERE r.nonce < _octodb_outbox.nonce AND r.rejected_at <= _octodb_outbox.made_at), 0);
+INSERT INTO _octodb_meta SELECT 'last_rejected', max(nonce) FROM _octodb_rejected HAVING count(*) > 0;
+CREATE INDEX _octodb_outbox_suspended ON _octodb_outbox (nonce) WHERE suspended IS NOT NULL;
+""",
+        """
+ALTER TABLE _octodb_refusals ADD COLUMN made BLOB NOT NULL DEFAULT x'';
+CREATE TABLE _octodb_acceptances (
+    node_id INTEGER NOT NULL, nonce INTEGER NOT NULL, hash BLOB NOT NULL, seq INTEGER NOT NULL,
+    PRIMARY KEY (node_id, nonce)) WITHOUT ROWID;
+ALTER TABLE _octodb_nodes ADD COLUMN copy_of INTEGER;
+CREATE INDEX _octodb_nodes_copies ON _octodb_nodes (copy_of) WHERE copy_of IS NOT NULL;
+""",
+    ),
+}
+
 
 def is_node_file(db: apsw.Connection, schema: str = "main") -> bool:
     """Whether the open database has been a node. False also for what cannot be read (not a database…)."""
@@ -93,6 +127,15 @@ def create_meta_tables(db: apsw.Connection, role: Role) -> None:
     for statement in (_COMMON + (_PRIMARY if role is Role.PRIMARY else _DEVICE)).split(";"):
         if statement.strip():
             db.execute(statement)
+
+
+def upgrade_meta_tables(db: apsw.Connection, role: Role, found: int) -> None:
+    """From format ``found`` to this one, inside the caller's write transaction."""
+    for step in range(found, FORMAT_NUMBER):
+        for_all, for_devices, for_primaries = _UPGRADES[step]
+        for statement in (for_all + (for_primaries if role is Role.PRIMARY else for_devices)).split(";"):
+            if statement.strip():
+                db.execute(statement)
 
 
 def create_owner_index(db: apsw.Connection, table: str, owner_column: str) -> None:
@@ -118,14 +161,36 @@ class Meta:
         for key, value in values.items():
             self._db.execute("INSERT OR REPLACE INTO _octodb_meta VALUES (?, ?)", (key, value))
 
-    def check_format(self) -> None:
-        """Raises ConfigError when a later version of OctoDB made this file."""
+    def check_format(self, *, earlier: bool = False) -> int:
+        """The format of this file. Raises ConfigError for a later one, and, unless ``earlier`` will do, for those."""
         found = self.get("format", 0)
-        if found != FORMAT_NUMBER:
+        maker = self.get("made_by")
+        if not isinstance(found, int) or found > FORMAT_NUMBER:
             raise ConfigError(
-                f"this database has format {found}; this version of octodb reads format {FORMAT_NUMBER}",
-                hint="install the newer octodb that made it" if found > FORMAT_NUMBER else "",
+                f"this database has format {found}{f', of octodb {maker}' if maker else ''};"
+                f" this is octodb {VERSION}, which reads formats up to {FORMAT_NUMBER}",
+                hint=f"install octodb {maker} or later" if maker else "install the newer octodb that made it",
             )
+        if found not in (*_UPGRADES, FORMAT_NUMBER):
+            raise ConfigError(
+                f"this database has format {found}, which no version of octodb makes",
+                hint="it is damaged: restore a backup",
+            )
+        if found < FORMAT_NUMBER and not earlier:
+            raise ConfigError(
+                f"this database has format {found}, of an earlier octodb, not yet upgraded to {FORMAT_NUMBER}",
+                hint="open it once without mode=ro, where it can be written: a copy of it is kept",
+            )
+        return found
+
+    def note_format(self) -> None:
+        """The file has this format now, made by this octodb."""
+        self.set(format=FORMAT_NUMBER, made_by=VERSION)
+
+    def skip_ids(self, table: str, low: int, high: int, sql_max: str, count: int) -> None:
+        """Leave ``count`` row ids of the range unused after the last one; parameters as of ``last_row_id``."""
+        last = self.last_row_id(table, low, high, sql_max)
+        self.keep_row_id(table, min(last + count, high))
 
     def last_row_id(self, table: str, low: int, high: int, sql_max: str) -> int:
         """Highest row id of the range ``low``…``high`` that is or was in use; ``low - 1`` when none.
@@ -197,6 +262,10 @@ class Meta:
             raise OperationalError(f"this primary has given all its {NODE_ID_MAX:,} ids")
         self.set(identity_counter=max(latest, value))
         return value
+
+    def skip_identities(self, count: int) -> None:
+        """Leave ``count`` ids of nodes and users unused: they may have been given without this file knowing."""
+        self.set(identity_counter=min(int(self.get("identity_counter", 1)) + count, NODE_ID_MAX))
 
 
 def _displaced_value(value: dict[str, Any]) -> Any:
@@ -496,6 +565,11 @@ class LogTables:
     def last_id(self) -> int:
         """Storage position of the newest part; rises with seq."""
         return int(one_value(self._db, "SELECT coalesce(max(id), 0) FROM _octodb_log"))
+
+    def all(self) -> Iterator[LogEntry]:
+        """Every part, in the order stored."""
+        for row in self._db.execute(f"SELECT {self._COLUMNS} FROM _octodb_log ORDER BY id"):
+            yield LogEntry(*row)
 
     def read_after_id(self, after_id: int, count_max: int) -> list[tuple[int, LogEntry]]:
         """(storage position, part) of all owners' parts stored after ``after_id``, in order."""

@@ -7,12 +7,12 @@ import msgspec
 import pytest
 
 import octodb.errors
-from octocli.main import COMMANDS
+from octocli.main import COMMANDS, cli
 from octodb.model import node_uri
 from octodb.runtime.authorizer import CALLBACK_NAMES
 from octodb.runtime.events import EVENTS
 from octodb.runtime.pragmas import PRAGMA_NAMES
-from octodb.storage import meta
+from octodb.storage import backups, meta
 from octodb.wire import messages
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -60,6 +60,21 @@ def test_every_meta_table_is_in_the_storage_document():
     tables = set(re.findall(r"CREATE TABLE IF NOT EXISTS (\w+)", source))
     assert len(tables) > 8
     assert not [table for table in tables if f"| `{table}` |" not in text_of("docs/storage.md")]
+
+
+def test_what_a_restore_leaves_out_is_in_the_operations_document():
+    text = text_of("docs/operations.md")
+    assert f"ids go on {backups.IDENTITIES_SKIPPED:,}" in text
+    assert f"row ids {backups.ROW_IDS_SKIPPED:,}" in text
+    assert f"the newest {meta.Outbox.SENT_KEPT:,}" in text
+
+
+@pytest.mark.parametrize("name", ["backup", "restore", "serve", "shell", "status"])
+def test_commands_that_operators_need_are_told_with_options_that_exist(name):
+    options = {flag for option in cli.get_command(None, name).params for flag in option.opts} | {"--quiet"}
+    told = re.findall(rf"octodb (?:--quiet )?{name}\b(.*)", text_of("docs/operations.md"))
+    assert told
+    assert not [flag for line in told for flag in re.findall(r"--[a-z]+", line.split("`")[0]) if flag not in options]
 
 
 def test_files_named_in_the_architecture_exist():
