@@ -15,7 +15,7 @@ import apsw
 
 from octodb.errors import ConfigError, OperationalError
 from octodb.model.entries import LogEntry
-from octodb.model.identities import FORMAT_NUMBER, NODE_ID_MAX, VERSION, NodeRecord, Role
+from octodb.model.identities import FORMAT_NUMBER, PROVISIONAL_ID_MIN, VERSION, NodeRecord, Role
 from octodb.model.transactions import Rejection
 from octodb.sql.tokens import quote_name
 from octodb.storage.lookup import one_row, one_value
@@ -251,21 +251,22 @@ class Meta:
     def next_identity(self, wanted: int = 0) -> int:
         """The next id of the counter that node and user ids share; never one that was given before.
 
-        ``wanted``: a user id that somebody else chose. One above NODE_ID_MAX leaves the counter alone, which ends
-        there (contract.md §5: row ids have 31 bits for the node's). Raises OperationalError when it has ended.
+        ``wanted``: a user id that somebody else chose. One of PROVISIONAL_ID_MIN or above leaves the counter alone, which
+        ends there: row ids have 31 bits for the node's (contract.md §5), and the upper half is for files that may be
+        copies. Raises OperationalError when it has ended.
         """
         latest = int(self.get("identity_counter", 1))
         value = wanted or latest + 1
-        if value > NODE_ID_MAX:
+        if value >= PROVISIONAL_ID_MIN:
             if wanted:
                 return wanted
-            raise OperationalError(f"this primary has given all its {NODE_ID_MAX:,} ids")
+            raise OperationalError(f"this primary has given all its {PROVISIONAL_ID_MIN - 1:,} ids")
         self.set(identity_counter=max(latest, value))
         return value
 
     def skip_identities(self, count: int) -> None:
         """Leave ``count`` ids of nodes and users unused: they may have been given without this file knowing."""
-        self.set(identity_counter=min(int(self.get("identity_counter", 1)) + count, NODE_ID_MAX))
+        self.set(identity_counter=min(int(self.get("identity_counter", 1)) + count, PROVISIONAL_ID_MIN - 1))
 
 
 def _displaced_value(value: dict[str, Any]) -> Any:

@@ -247,7 +247,7 @@ def test_garbage_closes_its_connection_and_the_server_goes_on(world):
     half.close()
 
 
-def test_a_copied_device_file_is_recognised_and_keeps_its_queue(world):
+def test_a_copied_device_file_gets_an_identity_of_its_own_and_keeps_its_queue(world):
     primary = world.primary(SCHEMA)
     device = world.device("device")
     uri = world.device_uri("device")
@@ -258,13 +258,28 @@ def test_a_copied_device_file_is_recognised_and_keeps_its_queue(world):
     device.execute("INSERT INTO t (a) VALUES ('original')")
     device.commit()
     assert device.wait_synced(10)
-    copy = world.device("copy")
-    copy.execute("INSERT INTO t (a) VALUES ('copy')")
+    copy = octodb.connect(f"file:{world.folder}/copy.db?node=secondary")
+    copy.execute("INSERT INTO t (a) VALUES ('copy')")  # offline, at the same time as the original
     copy.commit()
-    wait_for(lambda: copy.sync_status["state"] == "error")
-    assert "copy" in copy.sync_status["last_error"]
-    assert copy.sync_status["transactions"]["pending"] == 1
-    assert rows(primary, "SELECT a FROM t") == [("original",)]
+    copy.close()
+    copy = world.device("copy")
+    errors = []
+    copy.on("error", lambda info: errors.append(info["code"]))
+    assert copy.wait_synced(10)
+    assert device.wait_synced(10)
+    for node in (primary, device, copy):
+        wait_for(lambda node=node: rows(node, "SELECT a FROM t ORDER BY a") == [("copy",), ("original",)])
+    assert copy.sync_status["node_id"] != device.sync_status["node_id"]
+    copy.execute("INSERT INTO t (a) VALUES ('later')")
+    copy.commit()
+    assert copy.wait_synced(10)
+    (row_id,) = rows(copy, "SELECT id FROM t WHERE a = 'later'")[0]
+    assert row_id >> 32 == copy.sync_status["node_id"]
+    (info,) = [row for row in rows(primary, "PRAGMA nodes") if row[0] == copy.sync_status["node_id"]]
+    assert info[1] == device.sync_status["user_id"]
+    primary.execute(f"PRAGMA revoke_node = {device.sync_status['node_id']}")
+    for node in (device, copy):
+        wait_for(lambda node=node: node.sync_status["state"] == "revoked")
 
 
 def test_a_second_sign_in_before_the_first_is_answered(world):

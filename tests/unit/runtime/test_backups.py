@@ -10,7 +10,7 @@ import apsw
 import pytest
 
 import octodb
-from octodb.model.identities import FORMAT_NUMBER, NODE_ID_MAX, NodeRecord, Role
+from octodb.model.identities import FORMAT_NUMBER, PROVISIONAL_ID_MIN, NodeRecord, Role
 from octodb.runtime.engine_lock import EngineLock
 from octodb.storage.backups import IDENTITIES_SKIPPED, ROW_IDS_SKIPPED
 from octodb.storage.meta import LogTables, Meta, NodeTable
@@ -308,10 +308,10 @@ def test_two_restores_of_one_backup_are_two_epochs(backup, tmp_path):
 
 def test_ids_end_where_they_end(backup, tmp_path):
     with opened(backup) as db:
-        Meta(db).set(identity_counter=NODE_ID_MAX - 5)
+        Meta(db).set(identity_counter=PROVISIONAL_ID_MIN - 6)
         Meta(db).keep_row_id("task", (1 << 32) + 0xFFFF_FFF0)
     octodb.restore(backup, tmp_path / "restored.db")
-    assert values(tmp_path / "restored.db")["identity_counter"] == NODE_ID_MAX
+    assert values(tmp_path / "restored.db")["identity_counter"] == PROVISIONAL_ID_MIN - 1
     restored = octodb.connect(f"file:{tmp_path}/restored.db?node=primary")
     with pytest.raises(octodb.OperationalError, match="no row ids left"):
         restored.execute("INSERT INTO task (title) VALUES ('x')")
