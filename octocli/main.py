@@ -30,6 +30,7 @@ COMMANDS: Final = (
     "serve",
     "backup",
     "restore",
+    "verify",
     "demo",
     "completion",
 )

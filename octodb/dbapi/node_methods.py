@@ -79,7 +79,8 @@ class NodeMethods:
     def on(self, event: str, callback: Callable[[dict[str, Any]], object]) -> None:
         """Call ``callback(info)`` on a worker thread at each ``event``.
 
-        Events: ready, not_ready, sync (rows of others came), error, rejected, verdict, status.
+        Events: ready, not_ready, sync (rows of others came), error, rejected, verdict, repaired (rows that differed
+        from the primary's were mended), status.
         Raises ProgrammingError for another name.
         """
         self._require_node().events.on(event, callback)

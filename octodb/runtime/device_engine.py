@@ -20,6 +20,7 @@ from octodb.runtime.framed_connection import FramedConnection
 from octodb.runtime.surroundings import Surroundings
 from octodb.storage.device_store import Adoption, DeviceStore, Incoming, IncomingEntry, NotOurOwn
 from octodb.storage.meta import Meta
+from octodb.sync.checking import Checking
 from octodb.sync.device import DeviceFacts, DeviceSync
 from octodb.sync.effects import (
     AbandonSnapshot,
@@ -31,6 +32,8 @@ from octodb.sync.effects import (
     Notify,
     ReadClaims,
     ReadOutbox,
+    ReadSums,
+    RepairRange,
     Send,
     StoreAdoption,
     StoreWelcome,
@@ -188,6 +191,17 @@ class DeviceEngine:
         else:
             self._handle(self._sync.ask_head(self._surroundings.monotonic()))
 
+    def check_rows(self) -> None:
+        """See ``DeviceSync.check_rows``."""
+        if self._sync is not None:
+            self._sync.check_rows()
+            self._moved.set()
+
+    @property
+    def checking(self) -> Checking | None:
+        """How the rows compare with the primary's; None where another process runs the engine."""
+        return None if self._sync is None else self._sync.checking
+
     @property
     def running(self) -> bool:
         """Whether this process runs the engine of the file."""
@@ -226,6 +240,7 @@ class DeviceEngine:
             snapshot=sync.snapshot,
             bytes_in=self._bytes[0] + current[0],
             bytes_out=self._bytes[1] + current[1],
+            checksum_ok=sync.checking.ok,
             last_contact_s=None if sync.last_contact is None else round(now - sync.last_contact, 3),
             engine_pid=os.getpid(),
             engine_age_s=0.0,
@@ -316,6 +331,16 @@ class DeviceEngine:
             self._handle(sync.snapshot_loaded(effect, received, *loaded))
         elif isinstance(effect, AbandonSnapshot):
             await self._storage.run_patiently(_abandon, store)
+        elif isinstance(effect, ReadSums):
+            ours = await self._storage.run_patiently(
+                store.sums, effect.seq, effect.table, effect.low, effect.high, effect.bounds
+            )
+            self._handle(sync.sums_read(effect, ours, self._surroundings.monotonic()))
+        elif isinstance(effect, RepairRange):
+            done = await self._storage.run_patiently(
+                store.repair, effect.seq, effect.table, effect.low, effect.high, effect.columns, effect.rows
+            )
+            self._handle(sync.repaired(effect, done=done))
         else:
             await self._perform_on_identity(effect)
 

@@ -18,7 +18,7 @@ from octodb.errors import ProgrammingError
 
 __all__ = ["EVENTS", "TRANSACTION_NOTIFICATION", "EventThread"]
 
-EVENTS: Final = frozenset({"ready", "not_ready", "sync", "error", "rejected", "status", "verdict"})
+EVENTS: Final = frozenset({"ready", "not_ready", "sync", "error", "rejected", "repaired", "status", "verdict"})
 
 TRANSACTION_NOTIFICATION: Final = "transaction_notification"  # a verdict, for the function of that name
 # Events that must not be missed. Programs that never ask keep this many: a few MB at most; older ones are in the file.

@@ -261,6 +261,29 @@ class Node:
 
         return self.wait_until(synced, timeout_s)
 
+    def check_rows(self, timeout_s: float, look: Callable[[], None]) -> str:
+        """Compare a device's rows with the primary's, and mend what differs (design.md §11).
+
+        'ok'; 'repaired: …' and 'different: …' with the tables; 'unknown' when ``timeout_s`` seconds were not enough,
+        offline for example. Raises OperationalError where another process syncs the file.
+        """
+        engine = self._engine
+        checking = engine.checking if isinstance(engine, DeviceEngine) else None
+        if checking is None or self._thread is None or not isinstance(engine, DeviceEngine):
+            raise OperationalError("another process syncs this file, so it cannot be checked from here")
+        before = checking.finished
+        self._thread.call(engine.check_rows)
+
+        def finished() -> bool:
+            look()
+            return checking.finished > before
+
+        if not self.wait_until(finished, timeout_s):
+            return "unknown"
+        if not checking.ok:
+            return f"different: {', '.join(checking.different)}"
+        return f"repaired: {', '.join(checking.mended)}" if checking.mended else "ok"
+
     def _emit(self, event: str, info: dict[str, Any]) -> None:
         """On the engine thread."""
         with self._changed:

@@ -43,6 +43,7 @@ class _NodeSide(Protocol):
     def wait_synced(
         self, status: Callable[[], dict[str, Any]], timeout_s: float | None, look: Callable[[], None]
     ) -> bool: ...
+    def check_rows(self, timeout_s: float, look: Callable[[], None]) -> str: ...
 
 
 _SYNC_WAIT_S: Final = 60.0  # PRAGMA sync_wait without a number
@@ -127,11 +128,22 @@ def _export_transaction(node: _NodeSide, db: apsw.Connection, argument: str | No
 
 
 def _sync_wait(node: _NodeSide, db: apsw.Connection, argument: str | None) -> PragmaAnswer:
-    """Waits outside SQLite: nothing is locked meanwhile. ``conn.interrupt()`` ends it, as any statement."""
     timeout_s = _seconds("sync_wait", argument)
+    look = _waiting(node, db, "sync_wait")
+    return ("sync_wait",), [(int(node.wait_synced(node.status_dict, timeout_s, look)),)]
+
+
+def _sync_check(node: _NodeSide, db: apsw.Connection, argument: str | None) -> PragmaAnswer:
+    timeout_s = _seconds("sync_check", argument)
+    return ("sync_check",), [(node.check_rows(timeout_s, _waiting(node, db, "sync_check")),)]
+
+
+def _waiting(node: _NodeSide, db: apsw.Connection, name: str) -> Callable[[], None]:
+    """To wait outside SQLite: nothing is locked meanwhile. What it gives raises when ``conn.interrupt()`` ended the
+    wait, as it ends any statement."""
     if node.role is Role.SECONDARY and db.txn_state("main") == apsw.SQLITE_TXN_WRITE:
         raise OperationalError(
-            "PRAGMA sync_wait would wait in vain: the open transaction keeps what arrives from being stored",
+            f"PRAGMA {name} would wait in vain: the open transaction keeps what arrives from being stored",
             hint="COMMIT or ROLLBACK first",
         )
     db.execute("SELECT 1").fetchall()  # forgets an interrupt of earlier
@@ -140,7 +152,7 @@ def _sync_wait(node: _NodeSide, db: apsw.Connection, argument: str | None) -> Pr
         if db.is_interrupted:
             raise OperationalError("interrupted")
 
-    return ("sync_wait",), [(int(node.wait_synced(node.status_dict, timeout_s, look)),)]
+    return look
 
 
 def _seconds(name: str, argument: str | None) -> float:
@@ -323,6 +335,7 @@ _PRAGMAS: Final[dict[str, tuple[Role | None, _Answer]]] = {
     "drop_transaction": (Role.SECONDARY, _drop_transaction),
     "export_transaction": (Role.SECONDARY, _export_transaction),
     "sync_wait": (None, _sync_wait),
+    "sync_check": (Role.SECONDARY, _sync_check),
     "nodes": (Role.PRIMARY, _nodes),
     "node_info": (None, _node_info),
     "authorize_user": (Role.PRIMARY, _authorize_user),
@@ -336,6 +349,6 @@ _PRAGMAS: Final[dict[str, tuple[Role | None, _Answer]]] = {
 # transaction is open.
 _BY_THE_APPLICATION: Final = frozenset(
     {"node_info", "authorize_user", "authorize_node", "revoke_node", "log_keep_days", "log_keep_entries"}
-    | {"retry_transaction", "drop_transaction", "sync_wait"}
+    | {"retry_transaction", "drop_transaction", "sync_wait", "sync_check"}
 )
 PRAGMA_NAMES: Final = frozenset(_PRAGMAS)

@@ -26,6 +26,7 @@ from octodb.model.status import AuthStatus, LogStatus, NodeState, SyncStatus
 from octodb.runtime.authorizer import CallbackAuthorizer
 from octodb.runtime.framed_connection import FramedConnection, close_inherited
 from octodb.runtime.surroundings import Surroundings
+from octodb.storage.checksums import PrimarySums
 from octodb.storage.primary_store import PrimaryStore
 from octodb.storage.snapshot import SnapshotReader
 from octodb.sync.effects import (
@@ -34,9 +35,11 @@ from octodb.sync.effects import (
     AppendPush,
     AskAuthorizer,
     CloseConnection,
+    ComputeSums,
     ConfirmSession,
     ConfirmVerdicts,
     Effect,
+    FetchRows,
     FindNode,
     OpenSession,
     OpenSnapshot,
@@ -46,7 +49,7 @@ from octodb.sync.effects import (
     Send,
 )
 from octodb.sync.primary import WINDOW_MESSAGES, Decision, PrimaryFacts, PrimarySession, SessionPhase
-from octodb.wire.messages import Message, ProblemReport
+from octodb.wire.messages import Message, ProblemReport, RangeRows, Sums
 
 __all__ = ["DEFAULT_LOGIN_FIELDS", "PrimaryEngine", "check_addresses"]
 
@@ -115,6 +118,7 @@ class PrimaryEngine:
         self._bytes = [0, 0]
         self._publish_soon = True
         self._last_error: str | None = None
+        self._checksums: PrimarySums | None = None
         self._resumable: dict[bytes, tuple[SnapshotReader, float]] = {}  # by token, until when
 
     # --- life ----------------------------------------------------------------------------------------
@@ -194,6 +198,8 @@ class PrimaryEngine:
         for reader, _ in self._resumable.values():
             await self._reading.run(reader.close)
         self._resumable.clear()
+        if self._checksums is not None:
+            await self._reading.run(self._checksums.close)
         self._storage.close()
         self._reading.close()
         if self.running:
@@ -408,6 +414,24 @@ class PrimaryEngine:
             await self._open_snapshot(client, effect)
         elif isinstance(effect, ReadSnapshot):
             await self._read_snapshot(client, effect.number)
+        elif isinstance(effect, ComputeSums):
+            asked = effect.asked
+            found = await self._reading.run(
+                self._sums().compute, effect.user_id, asked.seq, asked.table, asked.low, asked.high
+            )
+            self._handle(client, session.sums_computed(Sums(0, [], []) if found is None else Sums(asked.seq, *found)))
+        elif isinstance(effect, FetchRows):
+            wanted = effect.asked
+            rows = await self._reading.run(
+                self._sums().fetch, effect.user_id, wanted.seq, wanted.table, wanted.low, wanted.high
+            )
+            answer = RangeRows(0, [], []) if rows is None else RangeRows(wanted.seq, *rows)
+            self._handle(client, session.rows_fetched(answer))
+
+    def _sums(self) -> PrimarySums:
+        if self._checksums is None:
+            self._checksums = PrimarySums(self._surroundings.reading_connection(self._uri.path))
+        return self._checksums
 
     async def _adopt_copy(self, client: _Client, effect: AdoptCopy) -> None:
         assert self._store is not None

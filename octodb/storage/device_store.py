@@ -5,9 +5,9 @@ Every method is one short transaction on the engine's connection. It decides not
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import apsw
 
@@ -17,6 +17,7 @@ from octodb.model.snapshots import SnapshotTail
 from octodb.model.status import QueueStatus
 from octodb.model.transactions import Rejection, body_hash, chain_hash
 from octodb.sql.tokens import quote_name
+from octodb.storage.checksums import Checksums, Key
 from octodb.storage.database import sync_wal
 from octodb.storage.lookup import one_value
 from octodb.storage.meta import Meta, Outbox
@@ -326,6 +327,44 @@ class DeviceStore:
         sync_wal(self._path)
         self.staging.abandon()
         return counts
+
+    # --- checksums -----------------------------------------------------------------------------------
+
+    def sums(
+        self, seq: int, table: str, low: Key, high: Key, bounds: Sequence[Sequence[Any]]
+    ) -> list[tuple[str, int, int]] | None:
+        """(table, rows, sum) of every table, or of the parts of a range that ``bounds`` cut; None: this device is not
+        at ``seq`` any more, or has a queue."""
+        self._db.execute("BEGIN")
+        try:
+            if not self._is_at(seq):
+                return None
+            sums = Checksums(self._db)
+            if not table:
+                return sums.tables()
+            shape = sums.table(table)
+            return None if shape is None else sums.parts(shape, low, high, bounds)
+        finally:
+            self._db.execute("COMMIT")
+
+    def repair(
+        self, seq: int, table: str, low: Key, high: Key, columns: tuple[str, ...], rows: list[list[Any]]
+    ) -> bool:
+        """Make the rows of a range those that the primary has. False, and nothing done: as with ``sums``."""
+
+        def work() -> bool:
+            self._rebase.begin(self.identity())
+            shape = self._rebase.shapes.get(table)
+            if not self._is_at(seq) or shape is None or shape.columns != columns:
+                return False
+            self._rebase.replace_range(shape, low, high, rows)
+            self._rebase.finish()
+            return True
+
+        return self._in_transaction(work)
+
+    def _is_at(self, seq: int) -> bool:
+        return self.cursor().seq == seq and self._outbox.oldest() is None
 
     def replicated_tables(self) -> tuple[str, ...]:
         return tuple(sorted(shape.name for shape in self._rebase.shapes.replicated()))

@@ -251,9 +251,9 @@ class Meta:
     def next_identity(self, wanted: int = 0) -> int:
         """The next id of the counter that node and user ids share; never one that was given before.
 
-        ``wanted``: a user id that somebody else chose. One of PROVISIONAL_ID_MIN or above leaves the counter alone, which
-        ends there: row ids have 31 bits for the node's (contract.md §5), and the upper half is for files that may be
-        copies. Raises OperationalError when it has ended.
+        ``wanted``: a user id that somebody else chose. One of PROVISIONAL_ID_MIN or above leaves the counter alone,
+        which ends there: row ids have 31 bits for the node's (contract.md §5), and the upper half is for files that may
+        be copies. Raises OperationalError when it has ended.
         """
         latest = int(self.get("identity_counter", 1))
         value = wanted or latest + 1
@@ -549,6 +549,11 @@ class LogTables:
         limit = 0x7FFFFFFFFFFFFFFF if at_most is None else at_most
         row = self._db.execute(sql, (owner, limit)).fetchone()
         return None if row is None else (row[0], row[1])
+
+    def newest(self, owner: int | str) -> int:
+        """Position of the newest entry of a stream; 0 when it has none."""
+        found = self.chain(owner)
+        return 0 if found is None else found[0]
 
     def append(self, entry: LogEntry, now: float) -> None:
         self._writer.execute(

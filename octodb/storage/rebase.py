@@ -7,6 +7,7 @@ the body itself. Schema changes of the primary are replayed here too.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,11 +21,12 @@ from octodb.sql.ddl import Ddl, parse_ddl
 from octodb.sql.tokens import fold_name, quote_name
 from octodb.storage.apply import Applier, Refused
 from octodb.storage.changesets import touched_tables
+from octodb.storage.checksums import Checksums, Key
 from octodb.storage.local_rows import DATA_ERRORS, LocalRows, LocalUndo
 from octodb.storage.meta import Meta, Outbox, OutboxRow
 from octodb.storage.row_keys import PendingKeys
 from octodb.storage.schema_rules import lossy_tables
-from octodb.storage.shapes import LOCAL_PREFIX, Shapes, schema_version
+from octodb.storage.shapes import LOCAL_PREFIX, Shapes, TableShape, schema_version
 
 __all__ = ["IncomingEntry", "Rebase"]
 
@@ -131,6 +133,10 @@ class Rebase:
         """Call before any schema change; ``use_schema`` afterwards."""
         self._applier.triggers.drop()
 
+    def without_triggers(self) -> AbstractContextManager[None]:
+        """What only this node has is not kept up meanwhile: it must not keep rows from being what they should."""
+        return self._applier.triggers.off()
+
     def forget_keys(self) -> None:
         """The outbox was changed by other means than ``accept`` and ``reject``."""
         self._keys.clear()
@@ -223,6 +229,32 @@ class Rebase:
             for table in touched_tables(op.payload) if isinstance(op.payload, bytes) else ():
                 if changes.get(fold_name(table), 0) > schema_seq:
                     raise Refused(Rejection("schema", f"table {table} was changed on the primary", table))
+
+    def replace_range(self, shape: TableShape, low: Key, high: Key, rows: list[list[Any]]) -> None:
+        """Mend what differs from the primary: the rows of a key range become ``rows``. Nothing may be pending."""
+        index = {tuple(row[i] for i in shape.key): row for row in rows}
+        there = Checksums(self._db).rows(shape, low, high, -1)
+        kept = {
+            tuple(row[i] for i in shape.key) for row in there if _same(row, index.get(tuple(row[i] for i in shape.key)))
+        }
+        for row in there:
+            key = tuple(row[i] for i in shape.key)
+            if key not in kept:
+                self._db.execute(f"DELETE FROM {shape.quoted} WHERE {shape.key_match}", key)
+        wanted = [row for key, row in index.items() if key not in kept]
+        columns = ", ".join(quote_name(column) for column in shape.columns)
+        sql = f"INSERT INTO {shape.quoted} ({columns}) VALUES ({', '.join('?' * len(shape.columns))})"
+        for row in wanted:
+            self.local_rows.displace_equal(shape, row)
+            self._replace(shape, sql, row)
+
+    def _replace(self, shape: TableShape, sql: str, row: list[Any]) -> None:
+        try:
+            self._db.execute(sql, row)
+        except DATA_ERRORS:
+            # a damaged row elsewhere holds a UNIQUE value of this one: it is wrong too, and its range is next
+            with self.without_triggers():
+                self._db.execute(sql.replace("INSERT", "INSERT OR REPLACE", 1), row)
 
     # --- the direct path -----------------------------------------------------------------------------
 
@@ -352,3 +384,7 @@ class Rebase:
                 self._db.execute(sql, [row[column] for column in columns])
             except DATA_ERRORS:
                 self._meta.displace(table, row, reason, self._clock())
+
+
+def _same(row: list[Any], other: list[Any] | None) -> bool:
+    return other is not None and all(type(a) is type(b) and a == b for a, b in zip(row, other, strict=True))

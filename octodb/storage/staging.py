@@ -6,6 +6,7 @@ TEMP tables need no room in the file, are private to the engine's connection and
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Final
 
 import apsw
@@ -137,11 +138,15 @@ class Staging:
             f"INSERT INTO {shape.quoted} ({names}) SELECT {values} FROM {stage} AS s WHERE NOT EXISTS"
             f" (SELECT 1 FROM {shape.quoted} AS t WHERE {held} AND t.{shape.owner_column} IS NOT NULL)"
         )
+        with suppress(*DATA_ERRORS):
+            self._db.execute(insert)
+            return
+        rebase.set_local_rows_aside(shape.name, "a synced row takes its place")
         try:
             self._db.execute(insert)
         except DATA_ERRORS:
-            rebase.set_local_rows_aside(shape.name, "a synced row takes its place")
-            self._db.execute(insert)
+            with rebase.without_triggers():
+                self._db.execute(insert)
 
     def _keep_highest_id(self, meta: Meta, shape: TableShape, own_ids: tuple[int, int]) -> None:
         """Rows of our own that go now must not give their ids to others."""

@@ -31,6 +31,7 @@ from octodb.model.snapshots import SnapshotHeader, SnapshotRows, SnapshotTail
 from octodb.model.status import AuthStatus, LogStatus, NodeState, SnapshotStatus
 from octodb.model.transactions import Rejection
 from octodb.sync.backoff import ServerHealth, ServerList
+from octodb.sync.checking import Checking
 from octodb.sync.effects import (
     AbandonSnapshot,
     BringIn,
@@ -41,6 +42,8 @@ from octodb.sync.effects import (
     Notify,
     ReadClaims,
     ReadOutbox,
+    ReadSums,
+    RepairRange,
     Send,
     StoreAdoption,
     StoreWelcome,
@@ -70,12 +73,14 @@ from octodb.wire.messages import (
     Pong,
     ProblemReport,
     Prove,
+    RangeRows,
     Revoked,
     Signup,
     SnapshotChunk,
     SnapshotEnd,
     SnapshotStart,
     Subscribe,
+    Sums,
     Unauthorized,
     Verdicts,
     Welcome,
@@ -159,6 +164,8 @@ class DeviceSync:
         self.last_error: str | None = None
         self.snapshot: SnapshotStatus | None = None
         self.revoked = False
+        self.checking = Checking()
+        self._quiet: tuple[bool, int, int] = (False, 0, 0)  # what must not move while rows are compared
         self._head: int | None = None
         # When the question was asked to which a primary last said where its log is, and when it was last asked.
         self.head_known_at: float | None = None
@@ -302,6 +309,23 @@ class DeviceSync:
 
     def next_tick(self, now: float) -> float | None:
         """When ``tick`` wants to be called at the latest, or None."""
+        self._look_whether_quiet(now)
+        times = [time for time in (self._next_tick(now), self.checking.due_at(now)) if time is not None]
+        return min(times, default=None)
+
+    def _look_whether_quiet(self, now: float) -> None:
+        """Rows are compared while nothing moves, with a primary that knows how."""
+        can = self._challenge is not None and bool(self._challenge.network_id)
+        state = (can and self.state is NodeState.IN_SYNC, self.facts.cursor, self._connection)
+        if state != self._quiet:
+            self._quiet = state
+            self.checking.moved(now, quiet=state[0])
+
+    def check_rows(self) -> None:
+        """Compare the rows with the primary's as soon as everything is quiet."""
+        self.checking.want()
+
+    def _next_tick(self, now: float) -> float | None:
         if self.phase is Phase.WAITING:
             if self._download is None:
                 return self._retry_at
@@ -326,7 +350,8 @@ class DeviceSync:
                 return [CloseConnection(f"the primary has been silent for {quiet_s:.0f} s")]
             if quiet_s >= _PING_AFTER_S and self._pinged_at is None:
                 return self.ping(now)
-        return []
+        self._look_whether_quiet(now)
+        return self.checking.begin(self.facts.cursor, now)
 
     def ping(self, now: float) -> list[Effect]:
         """Ask for a sign of life; it also brings the head of the log up to date."""
@@ -770,6 +795,21 @@ class DeviceSync:
         effects.append(Notify("status", {"state": str(self.state)}))
         return effects
 
+    # --- comparing rows ------------------------------------------------------------------------------
+
+    def _on_sums(self, message: Sums, now: float) -> list[Effect]:
+        return self.checking.sums_came(message)
+
+    def _on_range_rows(self, message: RangeRows, now: float) -> list[Effect]:
+        return self.checking.rows_came(message)
+
+    def sums_read(self, asked: ReadSums, ours: list[tuple[str, int, int]] | None, now: float) -> list[Effect]:
+        """See ``Checking``."""
+        return self.checking.sums_read(asked, ours, now)
+
+    def repaired(self, asked: RepairRange, *, done: bool) -> list[Effect]:
+        return self.checking.repaired(asked, done)
+
     # --- pushing -------------------------------------------------------------------------------------
 
     def _push(self) -> list[Effect]:
@@ -815,6 +855,8 @@ class DeviceSync:
         SnapshotEnd: (_on_snapshot, {Phase.SUBSCRIBED}),
         Entries: (_on_entries, {Phase.SUBSCRIBED}),
         Verdicts: (_on_verdicts, {Phase.SUBSCRIBED}),
+        Sums: (_on_sums, {Phase.SUBSCRIBED}),
+        RangeRows: (_on_range_rows, {Phase.SUBSCRIBED}),
     }
 
 

@@ -9,7 +9,7 @@ from octodb.model.identities import AuthMode, NodeRecord, Role
 from octodb.model.node_uri import Address
 from octodb.model.snapshots import SnapshotHeader, SnapshotRows, SnapshotTail
 from octodb.model.transactions import Rejection
-from octodb.wire.messages import Adopted, Claim, Message, PushedTransaction, WireEntry
+from octodb.wire.messages import Adopted, AskRows, AskSums, Claim, Message, PushedTransaction, WireEntry
 
 __all__ = [
     "AbandonSnapshot",
@@ -19,10 +19,12 @@ __all__ = [
     "AskAuthorizer",
     "BringIn",
     "CloseConnection",
+    "ComputeSums",
     "ConfirmSession",
     "ConfirmVerdicts",
     "Dial",
     "Effect",
+    "FetchRows",
     "FindNode",
     "LoadSnapshotPart",
     "Notify",
@@ -33,6 +35,8 @@ __all__ = [
     "ReadHead",
     "ReadOutbox",
     "ReadSnapshot",
+    "ReadSums",
+    "RepairRange",
     "Send",
     "StoreAdoption",
     "StoreWelcome",
@@ -123,6 +127,33 @@ class LoadSnapshotPart:
     part: SnapshotHeader | SnapshotRows | SnapshotTail
     again: bool = False
     primary_nonce: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ReadSums:
+    """Answer with ``DeviceSync.sums_read``: our sums where the device is at ``seq`` and has no queue.
+
+    ``table`` '': of all tables. Otherwise of the parts of a range that ``bounds`` cut.
+    """
+
+    seq: int
+    table: str
+    low: list[Any]
+    high: list[Any]
+    bounds: tuple[tuple[Any, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RepairRange:
+    """Make the rows of a range those given, if the device is at ``seq`` and has no queue; answer with
+    ``DeviceSync.repaired``."""
+
+    seq: int
+    table: str
+    low: list[Any]
+    high: list[Any]
+    columns: tuple[str, ...]
+    rows: list[list[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +250,22 @@ class ReadEntries:
 
 
 @dataclass(frozen=True, slots=True)
+class ComputeSums:
+    """Answer with ``PrimarySession.sums_computed``."""
+
+    user_id: int
+    asked: AskSums
+
+
+@dataclass(frozen=True, slots=True)
+class FetchRows:
+    """Answer with ``PrimarySession.rows_fetched``."""
+
+    user_id: int
+    asked: AskRows
+
+
+@dataclass(frozen=True, slots=True)
 class ReadHead:
     """Tell the sessions of everything that is in the log now, and answer with ``PrimarySession.head_read``."""
 
@@ -250,6 +297,8 @@ Effect = (
     | ReadOutbox
     | BringIn
     | LoadSnapshotPart
+    | ReadSums
+    | RepairRange
     | AbandonSnapshot
     | FindNode
     | AskAuthorizer
@@ -260,6 +309,8 @@ Effect = (
     | ConfirmVerdicts
     | AppendPush
     | ReadEntries
+    | ComputeSums
+    | FetchRows
     | ReadHead
     | OpenSnapshot
     | ReadSnapshot

@@ -36,9 +36,11 @@ from octodb.sync.effects import (
     AppendPush,
     AskAuthorizer,
     CloseConnection,
+    ComputeSums,
     ConfirmSession,
     ConfirmVerdicts,
     Effect,
+    FetchRows,
     FindNode,
     OpenSession,
     OpenSnapshot,
@@ -58,6 +60,8 @@ from octodb.wire.messages import (
     Adopted,
     Applied,
     AskHead,
+    AskRows,
+    AskSums,
     Challenge,
     Copied,
     Denied,
@@ -71,12 +75,14 @@ from octodb.wire.messages import (
     ProblemReport,
     Prove,
     Push,
+    RangeRows,
     Revoked,
     Signup,
     SnapshotChunk,
     SnapshotEnd,
     SnapshotStart,
     Subscribe,
+    Sums,
     Unauthorized,
     Verdict,
     Verdicts,
@@ -155,6 +161,7 @@ class PrimarySession:
         self._in_snapshot = False
         self._awaits_snapshot = False
         self._next_part = 1
+        self._summing = False
         self._resume = (b"", 0)
         self._accepted_early: list[AppendOutcome] = []  # before the position of the snapshot is known
         self._confirmed_nonce = 0
@@ -557,6 +564,29 @@ class PrimarySession:
         asked_at, self._head_asked_at = self._head_asked_at, None
         return [Send(Head(asked_at, self._dispatched()))]
 
+    def _on_ask_sums(self, message: AskSums, now: float) -> list[Effect]:
+        """One at a time: a device that asks again before it is answered would make us compute for nothing."""
+        assert self.node is not None
+        if self._summing or not self.live:
+            return [Send(Sums(0, [], []))]
+        self._summing = True
+        return [ComputeSums(self.node.user_id, message)]
+
+    def sums_computed(self, answer: Sums) -> list[Effect]:
+        self._summing = False
+        return [Send(answer)] if self.phase is SessionPhase.SERVING else []
+
+    def _on_ask_rows(self, message: AskRows, now: float) -> list[Effect]:
+        assert self.node is not None
+        if self._summing or not self.live:
+            return [Send(RangeRows(0, [], []))]
+        self._summing = True
+        return [FetchRows(self.node.user_id, message)]
+
+    def rows_fetched(self, answer: RangeRows) -> list[Effect]:
+        self._summing = False
+        return [Send(answer)] if self.phase is SessionPhase.SERVING else []
+
     def _on_pong(self, message: Pong, now: float) -> list[Effect]:
         return []
 
@@ -587,6 +617,8 @@ class PrimarySession:
         Applied: (_on_applied, {SessionPhase.SERVING}),
         Ping: (_on_ping, _PROVED),
         AskHead: (_on_ask_head, {SessionPhase.SERVING, SessionPhase.CONFIRMING}),
+        AskSums: (_on_ask_sums, {SessionPhase.SERVING}),
+        AskRows: (_on_ask_rows, {SessionPhase.SERVING}),
         Pong: (_on_pong, _PROVED),
         ProblemReport: (_on_problem, set()),
     }

@@ -25,6 +25,8 @@ __all__ = [
     "Adopted",
     "Applied",
     "AskHead",
+    "AskRows",
+    "AskSums",
     "Challenge",
     "Claim",
     "Copied",
@@ -40,12 +42,14 @@ __all__ = [
     "Prove",
     "Push",
     "PushedTransaction",
+    "RangeRows",
     "Revoked",
     "Signup",
     "SnapshotChunk",
     "SnapshotEnd",
     "SnapshotStart",
     "Subscribe",
+    "Sums",
     "Unauthorized",
     "Verdict",
     "Verdicts",
@@ -330,6 +334,46 @@ class Adopted(msgspec.Struct, array_like=True, frozen=True, tag=27):
     known: list[tuple[Count, Count]]
 
 
+class AskSums(msgspec.Struct, array_like=True, frozen=True, tag=28):
+    """Device → primary: the checksums of what it should hold at ``seq``, where it is.
+
+    ``table`` '': of all tables. Otherwise of the rows with ``low`` < key ≤ ``high`` ([]: no end), in parts.
+    """
+
+    seq: Count
+    table: str
+    low: list[Any]
+    high: list[Any]
+
+
+class Sums(msgspec.Struct, array_like=True, frozen=True, tag=29):
+    """Primary → device: [table, rows, sum] of each table or part. ``seq`` 0: its log has moved on for this device.
+
+    ``bounds``: the keys between the parts.
+    """
+
+    seq: Count
+    sums: list[tuple[str, Count, Count]]
+    bounds: list[list[Any]]
+
+
+class AskRows(msgspec.Struct, array_like=True, frozen=True, tag=30):
+    """Device → primary: the rows of a range, which should be small."""
+
+    seq: Count
+    table: str
+    low: list[Any]
+    high: list[Any]
+
+
+class RangeRows(msgspec.Struct, array_like=True, frozen=True, tag=31):
+    """Primary → device: all rows of the range asked for. ``seq`` 0: the log has moved on, or they are too many."""
+
+    seq: Count
+    columns: list[str]
+    rows: list[list[Any]]
+
+
 Message = (
     Hello
     | Challenge
@@ -356,6 +400,10 @@ Message = (
     | Copied
     | Adopt
     | Adopted
+    | AskSums
+    | Sums
+    | AskRows
+    | RangeRows
 )
 
 _encoder: Final = msgspec.msgpack.Encoder()

@@ -16,9 +16,9 @@ _MUST_HAPPEN = (
     "device restored from a backup", "device revoked", "disk of a primary full", "disk of a secondary full",
     "displaced", "downloaded again", "killed in an application's transaction", "line cut", "log cut",
     "ninety days passed", "offered again", "partition", "primary killed", "primary killed at a statement",
-    "primary killed in its own transaction", "primary restored", "primary's file copied back",
-    "refused: ConstraintError", "refused: FullError", "rejected", "rejected with what it builds on", "secondary killed",
-    "secondary killed at a statement", "slow network", "slow primary", "slow secondary",
+    "primary killed in its own transaction", "primary restored", "primary's file copied back", "range repaired",
+    "rows damaged", "refused: ConstraintError", "refused: FullError", "rejected", "rejected with what it builds on",
+    "secondary killed", "secondary killed at a statement", "slow network", "slow primary", "slow secondary",
 )  # fmt: skip
 _HISTORIES_MIN = 200
 

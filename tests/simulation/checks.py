@@ -68,6 +68,8 @@ class Checks:
                 if row.hash != node.committed_bodies.get(row.nonce):
                     self._history.count("body with other row ids")
                     node.committed_bodies[row.nonce] = row.hash
+        elif name == DeviceStore.repair.__qualname__:
+            self._history.counts["range repaired"] += result
         elif name == "_load_part" and node.identity().ready and node.role == "secondary":
             self._loaded_part(node, result)
 
@@ -158,7 +160,8 @@ class Checks:
                 promised("P5", device.status.state is NodeState.REVOKED, f"{device} was revoked and is served")
             elif device.is_ready():
                 self._rows_and_schema(device, tables)
-                self._kept_up(device)
+                if not device.damaged:
+                    self._kept_up(device)
             self._verdicts(device, log)
             self._files(device)
 

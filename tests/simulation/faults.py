@@ -37,6 +37,7 @@ class Faults:
             (4, self.kill_in_the_middle),
             (8, self.start_somebody),
             (2, self.fill_a_disk),
+            (1, self.damage_a_row),
             (1, self.copy_a_device),
             (1, self.back_up_a_device),
             (1, self.restore_a_device),
@@ -106,6 +107,16 @@ class Faults:
             self._say(f"disk of a {node.role} full", f"the disk of {node} is full")
             self._history.loop.call_later(self._random.choice((0.5, 20.0)), node.empty_disk)
 
+    def damage_a_row(self):
+        """Bits rot, or somebody writes to a device's file with another tool."""
+        device = self._ready_device()
+        if device is None:
+            return
+        table = self._random.choice(("item", "part", "word", "tally"))
+        change = self._random.choice((f"DELETE FROM {table}", f"UPDATE {table} SET mark = mark || '!'"))
+        if device.damage(f"{change} WHERE row_owner IS NOT NULL"):
+            self._say("rows damaged", f"{device}: {change} behind everybody's back")
+
     def ninety_days_pass(self):
         """Everything is switched off meanwhile, and the log keeps thirty days."""
         for node in self._history.nodes:
@@ -130,6 +141,7 @@ class Faults:
         original.copy_files(device.path)
         device.committed_bodies = dict(original.committed_bodies)
         device.seen_cursor, device.newest_nonce = original.seen_cursor, original.newest_nonce
+        device.damaged = original.damaged
         device.former_ids, device.settled_before = set(original.former_ids), set(original.settled_before)
         # usually the other place shows; a copy of a whole machine looks the same
         device.file_identity = device.name if self._random.random() < 0.7 else original.file_identity

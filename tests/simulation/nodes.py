@@ -428,6 +428,7 @@ class SimDevice(SimNode):
         self.seen_cursor = 0
         self.primary = primary
         self.was_restored = False
+        self.damaged = False  # also what its triggers keep up: that cannot be mended
         self.former_ids = set()  # node ids it has had
         self.settled_before = set()  # what had its verdict when it was given another identity
 
@@ -447,6 +448,21 @@ class SimDevice(SimNode):
     @property
     def status(self):
         return self.engine.status()
+
+    def damage(self, sql):
+        """Change rows past the product, when nothing waits to be sent: what a queue changes is not known any more."""
+        if self.app.db.in_transaction or self.outbox().nonces():
+            return False
+        db = apsw.Connection(self.path)
+        try:
+            db.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 0)
+            db.execute(sql)
+            self.damaged = self.damaged or db.changes() > 0
+            return db.changes() > 0
+        except apsw.Error:
+            return False
+        finally:
+            db.close()
 
     def note_commit(self, nonce, digest):
         self.committed_bodies[nonce] = digest

@@ -235,7 +235,16 @@ class History:
                 self.start(node)
             node.crash_within(None)
         end = self.loop.now + _QUIET_S_MAX
-        while not all(self._is_quiet(device) for device in self.devices):
+        await self._until_quiet(end)
+        before = {}
+        for device in self.devices:
+            before[device] = device.engine.checking.finished
+            device.engine.check_rows()
+        await self._until_quiet(end, before)
+
+    async def _until_quiet(self, end, compared=None):
+        """``compared``: and every device has since found its rows to be the primary's (P9)."""
+        while not all(self._is_quiet(device, compared) for device in self.devices):
             if self.loop.now > end:
                 raise BrokenPromise("liveness", f"after {_QUIET_S_MAX:.0f} quiet seconds: " + self._describe())
             await asyncio.sleep(1.0)
@@ -246,7 +255,7 @@ class History:
                     self.start(device)
             self._raise_failure()
 
-    def _is_quiet(self, device):
+    def _is_quiet(self, device, compared):
         status = device.status
         if device.is_revoked():
             return status.state is NodeState.REVOKED
@@ -256,12 +265,13 @@ class History:
             and device.identity().ready
             and not device.outbox().nonces()
             and status.log.applied >= head
+            and (compared is None or (status.checksum_ok and device.engine.checking.finished > compared[device]))
         )
 
     def _describe(self):
         return "; ".join(
             f"{device}: {device.status.state}, {device.outbox().count()} pending, at {device.status.log.applied} of"
-            f" {device.status.log.head}, {device.status.last_error}"
+            f" {device.status.log.head}, equal: {device.status.checksum_ok}, {device.status.last_error}"
             for device in self.devices
         )
 
