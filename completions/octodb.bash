@@ -4,14 +4,14 @@ _octodb() {
   local command="" i words
   COMPREPLY=()
   for ((i = 1; i < COMP_CWORD; i++)); do
-    case " connect shell signup login whoami status serve backup restore demo " in *" ${COMP_WORDS[i]} "*) command="${COMP_WORDS[i]}"; break ;; esac
+    case " connect shell signup login whoami status serve backup restore verify demo " in *" ${COMP_WORDS[i]} "*) command="${COMP_WORDS[i]}"; break ;; esac
   done
   case "$before" in
     --wait) COMPREPLY=($(compgen -W "ready synced none" -- "$word")); return ;;
     --until) COMPREPLY=($(compgen -W "ready synced queue-empty" -- "$word")); return ;;
   esac
   case "$command" in
-    "") words="connect shell signup login whoami status serve backup restore demo -q --quiet --no-color --debug --version -h --help" ;;
+    "") words="connect shell signup login whoami status serve backup restore verify demo -q --quiet --no-color --debug --version -h --help" ;;
     connect) words="-c -f --wait --readonly --data --timeout -h --help" ;;
     shell) words="-c -f --readonly -h --help" ;;
     signup) words="--data --timeout -h --help" ;;
@@ -21,6 +21,7 @@ _octodb() {
     serve) words="--bind --init --accounts --no-sign-up --authorizer -h --help" ;;
     backup) words="--json -h --help" ;;
     restore) words="--check --force --json -h --help" ;;
+    verify) words="--timeout --json -h --help" ;;
     demo) words="--tour -h --help" ;;
   esac
   if [[ -z $command || $word == -* ]]; then

@@ -22,6 +22,7 @@ _octodb() {
         'serve:Run a primary.'
         'backup:Copy a database while it is served, and check the copy.'
         'restore:Make a database from a backup, or check a backup.'
+        'verify:Compare a device'\''s rows with its primary'\''s and mend them; check a primary'\''s file.'
         'demo:See it work\: a primary and devices on this machine.'
       )
       _describe command commands ;;
@@ -36,6 +37,7 @@ _octodb() {
         serve) _arguments '--bind[Where to listen: tcp://HOST:PORT (port 0 picks a free one).]:value:_files' '--init[Run this SQL, in one transaction, if the database is new.]:value:_files' '--accounts[Built-in accounts: e-mail and password.]' '--no-sign-up[With --accounts: nobody can make an account.]' '--authorizer[Python code that decides who may connect.]:value:_files' '(-h --help)'{-h,--help}'[Show the help.]' '*:database:_files' ;;
         backup) _arguments '--json[One JSON object.]' '(-h --help)'{-h,--help}'[Show the help.]' '*:database:_files' ;;
         restore) _arguments '--check[Read BACKUP to its end and make nothing.]' '--force[Where TARGET exists, keep that as TARGET.before-restore.]' '--json[One JSON object.]' '(-h --help)'{-h,--help}'[Show the help.]' '*:database:_files' ;;
+        verify) _arguments '--timeout[Exit 5 after S seconds.]:value:_files' '--json[One JSON object.]' '(-h --help)'{-h,--help}'[Show the help.]' '*:database:_files' ;;
         demo) _arguments '--tour[Run the tour even at a terminal.]' '(-h --help)'{-h,--help}'[Show the help.]' '*:database:_files' ;;
       esac ;;
   esac
