@@ -8,6 +8,7 @@ import pathlib
 
 import pytest
 
+import octodb
 from tests.integration.conftest import rows, wait_for
 
 GLOBAL = ("Album", "Artist", "Employee", "Genre", "MediaType", "Playlist", "PlaylistTrack", "Track")
@@ -86,3 +87,49 @@ def test_a_playlist_reaches_the_same_users_devices_and_nobody_else(shop, world):
         assert devices[name].execute(count, (playlist,)).fetchone()[0] == 0
         assert_same_rows(primary, devices[name])
     assert_same_rows(primary, second)
+
+
+@pytest.mark.parametrize("way", ["restored", "copied back"])
+def test_the_shop_survives_that_its_primary_is_put_back_to_yesterday(shop, world, way):
+    """Nothing is silently different afterwards, and what only the backup's clerks did is all that is lost."""
+    primary, devices = shop
+    for device in devices.values():
+        assert device.wait_synced(30)
+    path, backup = f"{world.folder}/primary.db", f"{world.folder}/yesterday.db"
+    octodb.backup(path, backup)
+    ada, ben, cleo = devices.values()
+    playlist = ada.execute("INSERT INTO Playlist (Name) VALUES ('Evening')").lastrowid
+    ada.executemany("INSERT INTO PlaylistTrack (PlaylistId, TrackId) VALUES (?, ?)", [(playlist, n) for n in (1, 2, 3)])
+    ada.execute("UPDATE Customer SET Phone = 'ada was here'")
+    ada.commit()
+    primary.execute("UPDATE Track SET UnitPrice = 5 WHERE TrackId = 1")
+    primary.execute("ALTER TABLE Genre ADD COLUMN Mood TEXT")
+    primary.commit()
+    for device in devices.values():
+        assert device.wait_synced(30)
+    port = int(world.address.rsplit(":", 1)[1])
+    world.close(*[one for one in world.open if one not in devices.values()])
+    ben.execute("UPDATE Customer SET Phone = 'ben was offline'")
+    ben.commit()
+    if way == "restored":
+        octodb.restore(backup, path, force=True)
+    else:
+        for suffix in ("", "-wal", "-shm"):
+            pathlib.Path(path + suffix).unlink(missing_ok=True)
+        pathlib.Path(path).write_bytes(pathlib.Path(backup).read_bytes())
+    told = []
+    ada.on("error", told.append)
+    primary = world.primary(accounts=True, port=port)
+    primary.execute("UPDATE Album SET Title = 'New history' WHERE AlbumId = 1")
+    primary.commit()
+    for device in (ada, ben, cleo):
+        assert device.wait_synced(60), device.sync_status
+        assert device.execute("PRAGMA sync_check(30)").fetchone() == ("ok",)
+        assert_same_rows(primary, device)
+        assert len(rows(device, "SELECT * FROM pragma_table_info('Genre')")) == 3, "the schema went back too"
+        assert rows(device, "PRAGMA rejected_transactions") == []
+    assert rows(primary, "SELECT Name FROM Playlist WHERE PlaylistId = ?", playlist) == [("Evening",)]
+    count = "SELECT count(*) FROM Customer WHERE Phone = ?"
+    assert rows(primary, count, "ada was here")[0][0] in {19, 20}
+    assert rows(primary, count, "ben was offline")[0][0] in {19, 20}
+    assert [info["code"] for info in told if info["code"] == "restored"] == ["restored"]
