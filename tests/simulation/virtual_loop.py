@@ -37,6 +37,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self.network = network
         self.tasks_of = {}  # node → its tasks
         self._selector = _NoFiles(self)
+        self._clock_resolution = 1e-6  # after ninety days a float cannot tell nanoseconds apart
         network.loop = self
         self.set_task_factory(self._make_task)
 

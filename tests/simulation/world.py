@@ -64,11 +64,12 @@ class History:
 
     # --- the run -------------------------------------------------------------------------------------
 
-    def play(self):
+    def play(self, told=None):
+        """``told(history)``: a coroutine that plays instead of chance, once the nodes are there."""
         asyncio.set_event_loop(self.loop)
         self.loop.set_exception_handler(self._loop_failed)
         try:
-            self.loop.run_until_complete(self._play())
+            self.loop.run_until_complete(self._play(told))
         except Stalled:
             raise BrokenPromise("liveness", "nothing happens any more, and nobody waits for a time") from None
         finally:
@@ -94,7 +95,7 @@ class History:
         self.loop.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    async def _play(self):
+    async def _play(self, told):
         r = self.random
         self.primary = SimPrimary(self, "primary")
         self.devices = [
@@ -105,6 +106,9 @@ class History:
         for node in self.nodes:
             node.start()
         self.primary.script(SCHEMA)
+        if told is not None:
+            await told(self)
+            return
         self.faults = True
         for _ in range(r.randint(20, 90)):
             await asyncio.sleep(r.choice((0.0, 0.001, 0.01, 0.05, 0.3, 2.0)))
@@ -276,11 +280,11 @@ class History:
         )
 
 
-def run(seed, *, keep=False):
-    """Play the history of ``seed`` and return it. Raises BrokenPromise, with the history as ``.history``."""
+def run(seed, *, keep=False, play=None):
+    """Play the history of ``seed``, or the coroutine function ``play``, and return it. Raises BrokenPromise, with the history as ``.history``."""
     history = History(seed, keep=keep)
     try:
-        history.play()
+        history.play(play)
     except BaseException as error:
         error.history = history
         raise
