@@ -12,6 +12,7 @@ import apsw
 from octodb.log.embedded_log import EmbeddedLog, PushedBody
 from octodb.model.identities import Role
 from octodb.model.transactions import Op, Rejection, body_hash, decode_body, encode_body
+from octodb.storage.device_store import DeviceCursor, DeviceStore, NotOurOwn
 from octodb.storage.meta import LogTables
 from octodb.storage.node_statements import NodeStatements
 from octodb.storage.primary_store import PrimaryStore
@@ -36,14 +37,27 @@ def _dedupe():
 
 
 def _hash_check():
-    """Another transaction under a number that was used before gets the verdict of the first."""
-    known = EmbeddedLog._known
+    """Another transaction under a number that was used before gets the verdict of the first, and nobody compares what
+    the running hash says of it."""
+    known, next_cursor = EmbeddedLog._known, DeviceStore._next_cursor
 
     def believed(self, node_id, pushed):
         verdict = self._tables.verdict(node_id, pushed.nonce)
         return known(self, node_id, pushed if verdict is None else PushedBody(pushed.nonce, verdict[0], pushed.body))
 
-    return mock.patch.object(EmbeddedLog, "_known", believed)
+    def unchecked(self, now, incoming):
+        try:
+            return next_cursor(self, now, incoming)
+        except NotOurOwn:
+            chains = {entry.everybody: entry.chain for entry in incoming.entries}
+            return DeviceCursor(
+                now.epoch, incoming.through, chains.get(True, now.chain_all), chains.get(False, now.chain_user)
+            )
+
+    both = ExitStack()
+    both.enter_context(mock.patch.object(EmbeddedLog, "_known", believed))
+    both.enter_context(mock.patch.object(DeviceStore, "_next_cursor", unchecked))
+    return both
 
 
 def _undo_order():

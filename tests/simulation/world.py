@@ -250,7 +250,8 @@ class History:
         """``compared``: and every device has since found its rows to be the primary's (P9)."""
         while not all(self._is_quiet(device, compared) for device in self.devices):
             if self.loop.now > end:
-                raise BrokenPromise("liveness", f"after {_QUIET_S_MAX:.0f} quiet seconds: " + self._describe())
+                promise = "liveness" if compared is None else "P9"
+                raise BrokenPromise(promise, f"after {_QUIET_S_MAX:.0f} quiet seconds: " + self._describe())
             await asyncio.sleep(1.0)
             for device in self.devices:
                 device.sign_in_again()
@@ -281,7 +282,8 @@ class History:
 
 
 def run(seed, *, keep=False, play=None):
-    """Play the history of ``seed``, or the coroutine function ``play``, and return it. Raises BrokenPromise, with the history as ``.history``."""
+    """Play the history of ``seed``, or the coroutine function ``play``, and return it. Raises BrokenPromise, with the
+    history as ``.history``."""
     history = History(seed, keep=keep)
     try:
         history.play(play)
