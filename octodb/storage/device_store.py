@@ -6,7 +6,7 @@ Every method is one short transaction on the engine's connection. It decides not
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import apsw
@@ -102,6 +102,14 @@ class DeviceStore:
         self.snapshot = SnapshotLoader(db)
         self.staging = Staging(db)
         self._synced_nonce = 0
+        self._settled = 0  # see settled_nonce: what is on the disk itself
+        self._sync()
+
+    def _sync(self) -> None:
+        """Put everything that is committed on the disk itself."""
+        settled = self._outbox.settled_nonce()
+        sync_wal(self._path)
+        self._settled = settled
 
     def close(self) -> None:
         """Close the engine's connection; a download that was going on leaves nothing behind."""
@@ -141,7 +149,7 @@ class DeviceStore:
             return self._outbox.last_nonce(), self._outbox.judged_nonce()
 
         nonces = self._in_transaction(work)
-        sync_wal(self._path)
+        self._sync()
         return nonces
 
     def claims(self) -> list[tuple[int, bytes, int]]:
@@ -157,7 +165,7 @@ class DeviceStore:
         ``settled_nonce``.
         """
         self._in_transaction(lambda: self._adopt(adoption, file_identity))
-        sync_wal(self._path)
+        self._sync()
         return self.settled_nonce()
 
     def _adopt(self, adoption: Adoption, file_identity: str) -> None:
@@ -196,7 +204,7 @@ class DeviceStore:
         """(nonce, hash, body, knew_rejected) to send, on the disk before they are."""
         found = self._outbox.read_to_send(after, count_max, bytes_max)
         if found and found[-1][0] > self._synced_nonce:
-            sync_wal(self._path)
+            self._sync()
             self._synced_nonce = found[-1][0]
         return found
 
@@ -216,8 +224,8 @@ class DeviceStore:
         return max(used)
 
     def settled_nonce(self) -> int:
-        """See ``Outbox.settled_nonce``."""
-        return self._outbox.settled_nonce()
+        """See ``Outbox.settled_nonce``. Only what a power cut cannot undo counts: the primary forgets it."""
+        return self._settled
 
     # --- incoming ------------------------------------------------------------------------------------
 
@@ -228,8 +236,8 @@ class DeviceStore:
         """
         result = self._in_transaction(lambda: self._bring_in(incoming))
         if result.rejected:
-            sync_wal(self._path)  # the primary forgets a refusal once it is confirmed: a power cut must not undo it
-        return result
+            self._sync()  # refusals are confirmed at once, so that the primary need not keep them
+        return replace(result, settled=self._settled)
 
     def _bring_in(self, incoming: Incoming) -> RebaseResult:
         self._rebase.begin(self.identity())
@@ -253,7 +261,7 @@ class DeviceStore:
             own + list(elsewhere.items()),
             list(rejected.items()),
             tuple(sorted(tables)),
-            self.settled_nonce(),
+            0,
             self._outbox.oldest() is not None,
             direct,
         )
@@ -324,7 +332,7 @@ class DeviceStore:
             return len(lost), gone
 
         counts = self._in_transaction(work)
-        sync_wal(self._path)
+        self._sync()
         self.staging.abandon()
         return counts
 

@@ -15,10 +15,11 @@ _MUST_HAPPEN = (
     "committed between two statements of the engine", "copy healed", "device file copied",
     "device restored from a backup", "device revoked", "disk of a primary full", "disk of a secondary full",
     "displaced", "downloaded again", "killed in an application's transaction", "line cut", "log cut",
-    "ninety days passed", "offered again", "partition", "primary killed", "primary killed at a statement",
-    "primary killed in its own transaction", "primary restored", "primary's file copied back", "range repaired",
-    "rows damaged", "refused: ConstraintError", "refused: FullError", "rejected", "rejected with what it builds on",
-    "secondary killed", "secondary killed at a statement", "slow network", "slow primary", "slow secondary",
+    "ninety days passed", "offered again", "partition", "power cut of a secondary", "primary killed",
+    "primary killed at a statement", "primary killed in its own transaction", "primary restored",
+    "primary's file copied back", "range repaired", "rows damaged", "refused: ConstraintError", "refused: FullError",
+    "rejected", "rejected with what it builds on", "secondary killed", "secondary killed at a statement",
+    "slow network", "slow primary", "slow secondary", "transaction lost with the power",
 )  # fmt: skip
 _HISTORIES_MIN = 200
 

@@ -113,6 +113,21 @@ class Checks:
             if known != row.hash:
                 device.committed_bodies[row.nonce] = row.hash  # killed after it was given other row ids
 
+    def power_was_cut(self, device):
+        """A device's last transactions may be lost then (P1); none that was sent, and none is another one now (P2)."""
+        last = device.rows_of(
+            device.path,
+            "SELECT max(coalesce((SELECT max(nonce) FROM _octodb_outbox), 0),"
+            " coalesce((SELECT value FROM _octodb_meta WHERE key = 'last_nonce'), 0))"
+            if device.has_meta()
+            else "SELECT 0",
+        )[0][0]
+        if last < device.newest_nonce:
+            self._history.count("transaction lost with the power")
+        for nonce in [nonce for nonce in device.committed_bodies if nonce > last]:
+            del device.committed_bodies[nonce]
+        device.newest_nonce, device.seen_cursor = last, 0
+
     # --- the log -------------------------------------------------------------------------------------
 
     def archive_log(self):

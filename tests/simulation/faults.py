@@ -35,6 +35,7 @@ class Faults:
             (2, self.slow_disk),
             (4, self.kill_somebody),
             (4, self.kill_in_the_middle),
+            (2, self.cut_the_power),
             (8, self.start_somebody),
             (2, self.fill_a_disk),
             (1, self.damage_a_row),
@@ -94,6 +95,14 @@ class Faults:
         if node.up:
             node.crash_within(self._random.choice((0, 1, 2, 3, 5, 8, 13, 30, 80)))
             self._history.count(f"{node.role} killed at a statement")
+
+    def cut_the_power(self):
+        node = self._random.choice(self._history.nodes)
+        if node.up:
+            node.lose_power()
+            self._say(f"power cut of a {node.role}", f"the power of {node} is cut")
+            if node.role == "secondary":
+                self._history.checks.power_was_cut(node)
 
     def start_somebody(self):
         down = [node for node in self._history.nodes if not node.up]

@@ -138,6 +138,7 @@ class SimNode:
         self._onlooker = None
         self.file_identity = name  # changes when the file is copied to another place
         self.slow_until = 0.0  # its disk takes its time
+        self.synced_bytes = {}  # WAL file → how much of it is on the disk itself
         self.pages_max = 0  # its disk is full: the file has as many and can have no more
 
     def __repr__(self):
@@ -156,6 +157,7 @@ class SimNode:
         self._bury(self.engine)
         self.up = True
         self._dead_copy = None
+        self.synced_bytes.setdefault(self.path, 0)
         uri = parse_node_uri(f"file:{self.path}?node={self.role}&{self._parameters}")
         db = self.connected(connect_file(uri, 0.0))
         notice = FileNotice(self.file_identity, self.world.random.randrange(PROVISIONAL_ID_MIN, NODE_ID_MAX))
@@ -184,6 +186,8 @@ class SimNode:
         db.set_busy_timeout(0)
         if self.pages_max:
             db.execute(f"PRAGMA max_page_count = {self.pages_max}")
+        if self.role == Role.SECONDARY:
+            db.execute("PRAGMA wal_autocheckpoint = 0")  # it would sync, too
         db.exec_trace = self._before_statement
         self._connections.append(db)
         return db
@@ -239,6 +243,18 @@ class SimNode:
         for suffix in ("", "-wal"):
             if os.path.exists(self.path + suffix):
                 shutil.copyfile(self.path + suffix, target + suffix)
+
+    def lose_power(self):
+        """As ``crash``, and what was not synced is gone: of a WAL the end. A primary syncs each commit."""
+        if self.up and self.role == Role.SECONDARY:
+            self._take_dead_copy()
+            with contextlib.suppress(FileNotFoundError):
+                os.truncate(self._dead_copy + "-wal", self.synced_bytes.get(self.path, 0))
+        self.crash()
+
+    def wal_synced(self):
+        with contextlib.suppress(FileNotFoundError):
+            self.synced_bytes[self.path] = os.path.getsize(self.path + "-wal")
 
     def crash(self):
         """Kill -9. The node stays down until ``start``."""
@@ -351,6 +367,11 @@ class SimNode:
             return db.execute(sql).fetchall()
         finally:
             db.close()
+
+    def has_meta(self):
+        """Whether the file of a node that is down has become one of a node."""
+        sql = "SELECT count(*) FROM sqlite_schema WHERE name = '_octodb_meta'"
+        return bool(self.rows_of(self.path, sql)[0][0])
 
     def displaced(self):
         return self.rows("SELECT count(*) FROM _octodb_displaced")[0][0]

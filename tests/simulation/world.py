@@ -11,11 +11,13 @@ import random
 import shutil
 import tempfile
 from collections import Counter
+from unittest import mock
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from octodb.model.status import NodeState
+from octodb.storage import device_store
 from tests.simulation.checks import BrokenPromise, Checks
 from tests.simulation.faults import Faults
 from tests.simulation.nodes import SimDevice, SimPrimary, SimulatedCrash
@@ -64,12 +66,19 @@ class History:
 
     # --- the run -------------------------------------------------------------------------------------
 
+    def _synced(self, path):
+        """The product has put a WAL on the disk itself."""
+        for node in self.nodes:
+            if node.path == path:
+                node.wal_synced()
+
     def play(self, told=None):
         """``told(history)``: a coroutine that plays instead of chance, once the nodes are there."""
         asyncio.set_event_loop(self.loop)
         self.loop.set_exception_handler(self._loop_failed)
         try:
-            self.loop.run_until_complete(self._play(told))
+            with mock.patch.object(device_store, "sync_wal", self._synced):
+                self.loop.run_until_complete(self._play(told))
         except Stalled:
             raise BrokenPromise("liveness", "nothing happens any more, and nobody waits for a time") from None
         finally:
