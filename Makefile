@@ -1,11 +1,11 @@
 # Everything works on a machine with only python3 (with venv and pip) and make.
-# `make` names: demo test check fix bench sim conformance clean
+# `make` names: demo test check fix bench sim crash conformance clean
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test check fix bench sim conformance clean setup
+.PHONY: demo test check fix bench sim crash conformance clean setup
 
 setup: $(STAMP)
 
@@ -46,6 +46,10 @@ bench: $(STAMP)
 sim: $(STAMP)
 	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),300)) \
 	  $(if $(FIRST),--first $(FIRST)) $(if $(MUTATE),--mutate $(MUTATE))
+
+# kill -9 of real processes, in the middle of commits, pushes and applies: make crash ROUNDS=200
+crash: $(STAMP)
+	@$(BIN)/python -m tests.crash --rounds $(or $(ROUNDS),200) $(if $(SEED),--seed $(SEED))
 
 conformance: $(STAMP)
 	@$(BIN)/python tests/conformance/run.py

@@ -38,6 +38,7 @@ __all__ = ["Connection", "Prepared"]
 
 _UNINITIALIZED = "Base Connection.__init__ not called."
 _CLOSED = "Cannot operate on a closed database."
+_INHERITED = "This connection is of the process that was forked: open the database anew in the child."
 _ISOLATION_LEVELS = ("", "DEFERRED", "IMMEDIATE", "EXCLUSIVE")
 
 Database = str | bytes | os.PathLike[str] | os.PathLike[bytes]
@@ -128,6 +129,7 @@ class Connection(NodeMethods, CallbackMethods):
         if self._node is not None:
             self._readers = WeakSet()
             self._statements.release_snapshot = self._read_to_the_end
+            self._statements.inherited = self._leave_to_parent
         self._last_rowid = self._db.last_insert_rowid
         self._detect_types = detect_types
         self._text_factory: Callable[[bytes], Any] = str
@@ -197,7 +199,7 @@ class Connection(NodeMethods, CallbackMethods):
 
     def close(self) -> None:
         """Roll back what is open and close the file. Closing twice is no error."""
-        if self._refusal == _CLOSED:
+        if self._refusal in {_CLOSED, _INHERITED}:
             return
         with self._turn():
             self._refusal, self._owner = _CLOSED, None
@@ -374,6 +376,9 @@ class Connection(NodeMethods, CallbackMethods):
         """Fetch what open cursors have not read yet, so that none of them holds an old snapshot."""
         for cursor in list(self._readers or ()):
             cursor._buffer_rows()
+
+    def _leave_to_parent(self) -> None:
+        self._refusal, self._owner = _INHERITED, None
 
     def _may_share(self) -> bool:
         """Whether this thread is one that may take turns: any, or with check_same_thread the callbacks' too."""

@@ -9,15 +9,21 @@ import asyncio
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Final
 
-from octodb.errors import ProtocolError
+import apsw
+
+from octodb.errors import OperationalError, ProtocolError
 from octodb.model.identities import Role
 from octodb.model.node_uri import Address, NodeUri
 from octodb.model.snapshots import SnapshotHeader, SnapshotRows, SnapshotTail
-from octodb.model.status import SyncStatus
+from octodb.model.status import NodeState, SyncStatus
+from octodb.runtime.file_identity import FileIdentity
 from octodb.runtime.framed_connection import FramedConnection
-from octodb.runtime.surroundings import Surroundings
+from octodb.runtime.surroundings import Pokes, Surroundings
+from octodb.storage.apsw_errors import explained
+from octodb.storage.database import close_in_child
 from octodb.storage.device_store import Adoption, DeviceStore, Incoming, IncomingEntry, NotOurOwn
 from octodb.storage.meta import Meta
 from octodb.sync.checking import Checking
@@ -45,7 +51,8 @@ __all__ = ["DeviceEngine"]
 
 _DIAL_S_MAX: Final = 8.0
 _TAKE_OVER_EVERY_S: Final = 0.5
-# Commits of other processes show in PRAGMA data_version; a look costs some ten microseconds.
+_TROUBLE_S: Final = 5.0
+# Commits of other processes whose poke was lost show in PRAGMA data_version; a look costs some ten microseconds.
 _LOOK_EVERY_S: Final = 0.1
 _PUBLISH_EVERY_S: Final = 0.25
 _HEARTBEAT_S: Final = 4.0
@@ -63,6 +70,7 @@ class DeviceEngine:
         self._surroundings = surroundings
         self._lock = surroundings.lock(uri.path)
         self._storage = surroundings.storage("octodb-storage")
+        self._pokes: Pokes | None = None
         self._sync: DeviceSync | None = None
         self._store: DeviceStore | None = None
         self._connection: FramedConnection | None = None
@@ -77,6 +85,7 @@ class DeviceEngine:
         self._head_wanted = False  # somebody waits for where the primary is since before this engine ran
         self.wants_poke = True  # a commit should call ``committed``; False while one call is on its way
         self._looked_at = 0.0
+        self._gone: str | None = None  # what is wrong when the file is not at its path any more
         self._status = SyncStatus()
         self._new_keys: tuple[bytes, bytes] | None = None  # private and public, for a file that is a copy
 
@@ -84,10 +93,17 @@ class DeviceEngine:
 
     async def start(self) -> None:
         """Take the engine lock and begin; while another process has it, wait to take over."""
-        if self._lock.acquire():
-            await self._run_engine()
-        else:
-            self._tasks.append(asyncio.create_task(self._take_over()))
+        try:
+            if self._lock.acquire():
+                await self._run_engine()
+            else:
+                self._tasks.append(asyncio.create_task(self._take_over()))
+        except BaseException:
+            # this process does not sync the file: another one, or another try, may
+            await self._storage.run(self._close_store)
+            self._storage.close()
+            self._lock.release()
+            raise
 
     async def stop(self) -> None:
         with suppress(TimeoutError):
@@ -100,15 +116,25 @@ class DeviceEngine:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._storage.run(self._close_store)
         self._storage.close()
+        if self._pokes is not None:
+            self._pokes.close()
         if self._sync is not None:
             self._surroundings.withdraw(self._uri.path)
         self._sync = None
         self._lock.release()
 
-    def forget_in_child(self) -> None:
+    def hold(self, timeout_s: float) -> Callable[[], None]:
+        """Keep out of SQLite from now until what is returned is called: this process forks."""
+        return self._storage.hold(timeout_s)
+
+    def forget_in_child(self) -> bool:
+        """This is a forked child: close what is the parent's. False: the file is not to be used here."""
         self._lock.forget_in_child()
+        if self._pokes is not None:
+            self._pokes.forget_in_child()
         if self._connection is not None:
             self._connection.forget_in_child()
+        return self._store is None or close_in_child(self._db)
 
     def _close_store(self) -> None:
         if self._store is not None:
@@ -116,9 +142,17 @@ class DeviceEngine:
             self._store = None
 
     async def _take_over(self) -> None:
-        while not self._lock.acquire():
+        while True:
+            try:
+                if self._lock.acquire():
+                    await self._run_engine()
+                    return
+            except Exception as error:  # noqa: BLE001 - nobody waits for this task: it tells, and tries again
+                self._lock.release()
+                self._status = replace(self._status, state=NodeState.ERROR, last_error=explained(error))
+                self._emit("error", {"code": "storage", "reason": explained(error)})
+                await asyncio.sleep(_TROUBLE_S)
             await asyncio.sleep(_TAKE_OVER_EVERY_S)
-        await self._run_engine()
 
     async def _run_engine(self) -> None:
         values, facts = await self._storage.run_patiently(self._open_store)
@@ -129,6 +163,7 @@ class DeviceEngine:
             self._handle(self._sync.request_login(*self._request))
         if self._head_wanted:
             self.ask_head()
+        self._pokes = self._surroundings.pokes(self._uri.path, self.committed)
         self._tasks += [
             asyncio.create_task(self._work_on_storage()),
             asyncio.create_task(self._watch_clock()),
@@ -142,6 +177,7 @@ class DeviceEngine:
         self._close_store()
         db = self._surroundings.engine_connection(self._uri.path, Role.SECONDARY)
         self._db = db
+        self._file = FileIdentity(self._uri.path)
         self._store = store = DeviceStore(db, self._uri.path, self._surroundings.wall_clock)
         values = Meta(db).get_all()
         cursor = store.cursor()
@@ -169,8 +205,9 @@ class DeviceEngine:
             self._handle(self._sync.request_login(action, data))
 
     def committed(self) -> None:
-        """An application of this process committed. A lone commit is sent at once; in a stream of them the engine looks
-        every few milliseconds, so that they share messages and do not wait for each other's turns."""
+        """An application committed, of this process or of one that pokes it. A lone commit is sent at once; in a stream
+        of them the engine looks every few milliseconds, so that they share messages and do not wait for each other's
+        turns."""
         now = self._surroundings.monotonic()
         since_s = now - self._looked_at
         if since_s < _LINGER_S:
@@ -231,7 +268,7 @@ class DeviceEngine:
             node_type=str(Role.SECONDARY),
             public_key=sync.facts.public_key.hex(),
             db_is_ready=identity.ready,
-            state=sync.state,
+            state=sync.state if self._gone is None else NodeState.ERROR,
             connected=sync.connected,
             server=str(sync.server.address) if sync.server is not None and sync.connected else None,
             rtt_ms=None if sync.rtt_s is None or not sync.connected else round(sync.rtt_s * 1000, 3),
@@ -244,7 +281,7 @@ class DeviceEngine:
             last_contact_s=None if sync.last_contact is None else round(now - sync.last_contact, 3),
             engine_pid=os.getpid(),
             engine_age_s=0.0,
-            last_error=sync.last_error,
+            last_error=self._gone or sync.last_error,
             servers=tuple(
                 {
                     "server": str(server.address),
@@ -292,7 +329,7 @@ class DeviceEngine:
 
     def _storage_failed(self, error: Exception) -> None:
         assert self._sync is not None
-        reason = f"{type(error).__name__}: {error}"
+        reason = explained(error)
         self._handle(self._sync.storage_failed(reason))
         self._emit("error", {"code": "storage", "reason": reason})
         if self._connection is not None:
@@ -348,7 +385,7 @@ class DeviceEngine:
         sync, store = self._sync, self._store
         assert sync is not None
         assert store is not None
-        run, file_identity = self._storage.run_patiently, self._surroundings.file_identity(self._uri.path)
+        run, whereabouts = self._storage.run_patiently, self._surroundings.whereabouts(self._uri.path)
         if isinstance(effect, StoreWelcome):
             nonces = await run(
                 store.store_welcome,
@@ -356,7 +393,7 @@ class DeviceEngine:
                 effect.user_id,
                 effect.session_token,
                 effect.network_id,
-                file_identity,
+                whereabouts,
             )
             self._request = None
             self._handle(sync.welcome_stored(*nonces, self._surroundings.monotonic()))
@@ -378,7 +415,7 @@ class DeviceEngine:
                 adopted.session_token,
                 known,
             )
-            settled = await run(store.adopt, adoption, file_identity)
+            settled = await run(store.adopt, adoption, whereabouts)
             self._new_keys = None
             now = self._surroundings.monotonic()
             self._handle(sync.adoption_stored(adopted, public_key, lambda text: sign(private_key, text), settled, now))
@@ -451,10 +488,26 @@ class DeviceEngine:
         seen = await self._storage.run(self._data_version)
         while True:
             await asyncio.sleep(_LOOK_EVERY_S)
-            version = await self._storage.run(self._data_version)
+            self._check_file()
+            try:
+                version = await self._storage.run(self._data_version)
+            except apsw.Error:
+                continue  # whoever reads or writes rows will tell
             if version != seen:
                 seen = version
                 self._look_at_queue()
+
+    def _check_file(self) -> None:
+        """What is in a file that is gone goes on being sent, as long as this process keeps it; the status tells."""
+        try:
+            self._file.check()
+        except OperationalError as error:
+            if self._gone is None:
+                self._gone = explained(error)
+                self._publish_soon = True
+                self._emit("error", {"code": "storage", "reason": self._gone})
+        else:
+            self._gone = None
 
     def _data_version(self) -> int:
         return int(self._db.pragma("data_version"))
@@ -468,8 +521,13 @@ class DeviceEngine:
                 published = self._surroundings.monotonic()
                 store = self._store
                 assert store is not None
-                queue = await self._storage.run_patiently(store.queue)
-                self._surroundings.publish(self._uri.path, self.status().with_queue(queue).to_dict())
+                try:
+                    queue = await self._storage.run_patiently(store.queue)
+                except apsw.Error as error:
+                    status = replace(self.status(), state=NodeState.ERROR, last_error=explained(error))
+                else:
+                    status = self.status().with_queue(queue)
+                self._surroundings.publish(self._uri.path, status.to_dict())
             await asyncio.sleep(_PUBLISH_EVERY_S)
 
 

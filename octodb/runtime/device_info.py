@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from octodb.model.identities import NODE_ID_MAX, PROVISIONAL_ID_MIN, VERSION
 from octodb.storage.database import FileNotice, NodeSeed
 
-__all__ = ["VERSION", "collect_node_info", "file_identity", "new_key_pair", "new_node_seed", "notice_of"]
+__all__ = ["VERSION", "collect_node_info", "new_key_pair", "new_node_seed", "notice_of", "whereabouts"]
 
 
 def collect_node_info(public_key: bytes, node_type: str, extra: str) -> str:
@@ -57,7 +57,7 @@ def new_key_pair() -> tuple[bytes, bytes]:
     return private, key.public_key().public_bytes(raw, serialization.PublicFormat.Raw)
 
 
-def file_identity(path: str) -> str:
+def whereabouts(path: str) -> str:
     """Text that a copy of the file has otherwise: its inode and device, and the machine. A moved file has it, too:
     then a device hands out row ids of another range until a primary has spoken, which costs nothing."""
     try:
@@ -69,7 +69,7 @@ def file_identity(path: str) -> str:
 
 def notice_of(path: str) -> FileNotice:
     """For ``open_node_file``: the identity of the file that is there, and a random id should it be a copy."""
-    return FileNotice(file_identity(path), PROVISIONAL_ID_MIN + secrets.randbelow(NODE_ID_MAX - PROVISIONAL_ID_MIN))
+    return FileNotice(whereabouts(path), PROVISIONAL_ID_MIN + secrets.randbelow(NODE_ID_MAX - PROVISIONAL_ID_MIN))
 
 
 def _machine_id() -> str:

@@ -64,9 +64,9 @@ class StorageThread:
     """
 
     def __init__(self, name: str) -> None:
+        self._name = name
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = None  # started by the first work: many engines never have any
 
     async def run(self, function: Callable[..., _T], *arguments: Any) -> _T:
         """Run ``function(*arguments)`` on the thread and return or raise what it does."""
@@ -81,6 +81,9 @@ class StorageThread:
             else:
                 loop.call_soon_threadsafe(_settle, done, result, None)
 
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+            self._thread.start()
         self._work.put(work)
         return await done
 
@@ -92,10 +95,25 @@ class StorageThread:
             except apsw.BusyError:
                 await asyncio.sleep(_ASK_AGAIN_S)
 
+    def hold(self, timeout_s: float) -> Callable[[], None]:
+        """Let the thread finish what it does and stand still until the function returned is called: a fork must not
+        catch it inside SQLite. After ``timeout_s`` seconds it may still be at work."""
+        stands, released = threading.Event(), threading.Event()
+
+        def work() -> None:
+            stands.set()
+            released.wait()
+
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._work.put(work)
+            stands.wait(timeout_s)
+        return released.set
+
     def close(self) -> None:
         """End the thread after what was asked of it."""
-        self._work.put(None)
-        self._thread.join(5.0)
+        if self._thread is not None:
+            self._work.put(None)
+            self._thread.join(5.0)
 
     def _run(self) -> None:
         while (work := self._work.get()) is not None:

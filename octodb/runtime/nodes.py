@@ -10,6 +10,7 @@ import atexit
 import os
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,7 +18,7 @@ from typing import Any, Final
 
 import apsw
 
-from octodb.errors import ConfigError, OperationalError, ProgrammingError
+from octodb.errors import ConfigError, DatabaseError, OperationalError, ProgrammingError
 from octodb.log.embedded_log import AdminAppender
 from octodb.model.identities import Identity, Role
 from octodb.model.node_uri import NodeUri, parse_node_uri
@@ -28,11 +29,14 @@ from octodb.runtime.device_info import new_node_seed, notice_of
 from octodb.runtime.engine_lock import EngineLock
 from octodb.runtime.engine_thread import EngineThread
 from octodb.runtime.events import TRANSACTION_NOTIFICATION, EventThread
+from octodb.runtime.file_identity import FileIdentity
+from octodb.runtime.poke import PokeSender
 from octodb.runtime.pragmas import answer_pragma
 from octodb.runtime.primary_engine import PrimaryEngine, check_addresses
 from octodb.runtime.status_file import read_status_file
 from octodb.runtime.surroundings import Surroundings
-from octodb.storage.database import connect_file, open_node_file, reading_connection
+from octodb.storage.apsw_errors import explained, translated
+from octodb.storage.database import close_in_child, connect_file, open_node_file, reading_connection
 from octodb.storage.device_store import queue_status
 from octodb.storage.meta import Meta, Outbox, is_node_file
 from octodb.storage.node_statements import NodeStatements, PragmaAnswer
@@ -43,6 +47,8 @@ __all__ = ["Node", "open_node", "read_status", "remembered_uri"]
 _START_S_MAX: Final = 30.0
 _STOP_S_MAX: Final = 15.0
 _POLL_S: Final = 0.05
+# A fork waits this long for an engine to come out of SQLite: longer than that waits for a lock (database.py).
+_HOLD_S_MAX: Final = 2.0
 # What a primary takes before it knows who sends it (wire HANDSHAKE_BYTES_MAX), less the message around it.
 _LOGIN_BYTES_MAX: Final = 60_000
 _LOOK_BUSY_MS: Final = 2000
@@ -56,14 +62,17 @@ class Node:
         self.uri = uri
         self.role = uri.role
         self.connections = 0
+        self.statements: weakref.WeakSet[NodeStatements] = weakref.WeakSet()
         self.events = EventThread("octodb-events")
         self.authorizer = CallbackAuthorizer(self.events)
         self._tells_verdicts = False
         self.public_key: bytes = values["public_key"]
         self._ready = bool(values.get("ready"))
+        self._queue = QueueStatus()  # as last read
         self._onlooker: apsw.Connection | None = None
         self._onlooker_lock = threading.RLock()
         self._changed = threading.Condition()
+        self._poke = PokeSender(uri.path)
         self._thread: EngineThread | None = None
         self._engine: DeviceEngine | PrimaryEngine
         if self.role is Role.PRIMARY:
@@ -74,23 +83,35 @@ class Node:
     # --- life ----------------------------------------------------------------------------------------
 
     def start(self, thread: EngineThread) -> None:
+        """Run the engine. A node that is opened to be read only (mode=ro) is not started: it has none."""
         self._thread = thread
         thread.run(self._engine.start(), _START_S_MAX)
 
     def stop(self) -> None:
-        assert self._thread is not None
         try:
-            self._thread.run(self._engine.stop(), _STOP_S_MAX)
+            if self._thread is not None:
+                self._thread.run(self._engine.stop(), _STOP_S_MAX)
         finally:
             self.events.close()
+            self._poke.close()
             with self._onlooker_lock:
                 if self._onlooker is not None:
                     self._onlooker.close()
                     self._onlooker = None
 
-    def forget_in_child(self) -> None:
-        """This is a forked child: give up the descriptors of the engine, which go on in the parent."""
-        self._engine.forget_in_child()
+    def hold(self, timeout_s: float) -> Callable[[], None]:
+        """Keep the engine out of SQLite until what is returned is called."""
+        return self._engine.hold(timeout_s)
+
+    def forget_in_child(self) -> bool:
+        """This is a forked child: give up what goes on in the parent. False: the file cannot be used here."""
+        self._onlooker_lock = threading.RLock()  # another thread may have had it
+        inherited = [statements.db for statements in self.statements]
+        for statements in self.statements:
+            if statements.inherited is not None:
+                statements.inherited()
+        inherited += [] if self._onlooker is None else [self._onlooker]
+        return all([self._engine.forget_in_child(), *map(close_in_child, inherited)])
 
     # --- NodePort ------------------------------------------------------------------------------------
 
@@ -102,9 +123,12 @@ class Node:
     def onlooker(self) -> Iterator[apsw.Connection]:
         """A connection that sees what is committed, whatever transactions applications have open."""
         with self._onlooker_lock:
-            if self._onlooker is None:
-                self._onlooker = reading_connection(self.uri.path)
-            yield self._onlooker
+            try:
+                if self._onlooker is None:
+                    self._onlooker = reading_connection(self.uri.path)
+                yield self._onlooker
+            except apsw.Error as error:
+                raise translated(error) from None
 
     @contextmanager
     def writer(self, timeout_s: float) -> Iterator[NodeStatements]:
@@ -122,8 +146,10 @@ class Node:
         return DeviceRecorder(db, identity, time.time)
 
     def committed(self) -> None:
-        """Wake the engine, once for all that is committed until it has looked."""
-        if self._thread is not None and self._engine.wants_poke:
+        """Wake the engine, once for all that is committed until it has looked; in another process by a poke."""
+        if not self._engine.running:
+            self._poke.poke()
+        elif self._thread is not None and self._engine.wants_poke:
             self._engine.wants_poke = False
             self._thread.call(self._engine.committed)
 
@@ -137,16 +163,23 @@ class Node:
         status = self._engine.status()
         if self.role is Role.PRIMARY:
             return status
-        with self.onlooker() as db:
-            return status.with_queue(queue_status(db, time.time()))
+        try:
+            with self.onlooker() as db:
+                self._queue = queue_status(db, time.time())
+        except DatabaseError as error:  # the status must tell of it, not fail of it
+            status = replace(status, state=NodeState.ERROR, last_error=status.last_error or explained(error))
+        return status.with_queue(self._queue)
 
     def status_dict(self) -> dict[str, Any]:
         """As ``status``, or what the process that runs the engine last published, with its age."""
         if not self._engine.running:
             published = read_status_file(self.uri.path)
             if published is not None:
-                with self.onlooker() as db:
-                    return _with_queue(published, db, self.role)
+                try:
+                    with self.onlooker() as db:
+                        return _with_queue(published, db, self.role)
+                except DatabaseError as error:
+                    return {**published, "state": str(NodeState.ERROR), "last_error": explained(error)}
         result = self.status().to_dict()
         if not self._engine.running:
             identity = self.identity()
@@ -167,6 +200,11 @@ class Node:
             )
         if self.identity().node_id and not self._engine.status().auth.required:
             return  # repeated by an authorized device it changes nothing
+        if self.uri.read_only:
+            raise OperationalError(
+                "this device is open with mode=ro, so it cannot be signed in from here",
+                hint="open it without mode=ro",
+            )
         if isinstance(self._engine, DeviceEngine) and self._thread is not None:
             engine = self._engine
             if not engine.running and EngineLock(self.uri.path).is_held_by_somebody():
@@ -181,7 +219,10 @@ class Node:
         """A fresh user id. Raises OperationalError on a device."""
         if not isinstance(self._engine, PrimaryEngine) or self._thread is None or not self._engine.running:
             raise OperationalError("user ids are given by the process that serves a primary")
-        return self._thread.run(self._engine.new_user_id(), _START_S_MAX)
+        try:
+            return self._thread.run(self._engine.new_user_id(), _START_S_MAX)
+        except apsw.Error as error:
+            raise translated(error) from None
 
     def set_login_fields(self, fields: tuple[dict[str, Any], ...]) -> None:
         if isinstance(self._engine, PrimaryEngine) and self._thread is not None:
@@ -305,26 +346,23 @@ class _Registry:
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
-        self._nodes: dict[str, Node] = {}
+        self._nodes: dict[tuple[str, bool], Node] = {}  # by file, and whether it is only read
         self._thread: EngineThread | None = None
         self._inherited: list[object] = []  # kept: to let go of a connection would close it
+        self._unusable: set[str] = set()  # files of which the parent's connections could not be closed here
+        self._releases: list[Callable[[], None]] = []
         atexit.register(self.close_all)
         if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._forget)
+            os.register_at_fork(before=self._hold_still, after_in_parent=self._go_on, after_in_child=self._forget)
 
     def enter(self, uri: NodeUri, values: dict[str, Any]) -> Node:
         with self._lock:
-            node = self._nodes.get(uri.path)
+            node = self._nodes.get((uri.path, uri.read_only))
             if node is None:
-                if self._thread is None:
-                    self._thread = EngineThread()
                 node = Node(uri, values)
-                try:
-                    node.start(self._thread)
-                except BaseException:
-                    node.events.close()
-                    raise
-                self._nodes[uri.path] = node
+                if not uri.read_only:
+                    self._start(node)
+                self._nodes[uri.path, uri.read_only] = node
             elif (node.uri.connect, node.uri.bind) != (uri.connect, uri.bind):
                 raise ConfigError(
                     f"{uri.path} is open in this process already, with another connect= or bind=",
@@ -333,11 +371,21 @@ class _Registry:
             node.connections += 1
             return node
 
+    def _start(self, node: Node) -> None:
+        if self._thread is None:
+            self._thread = EngineThread()
+        try:
+            node.start(self._thread)
+        except BaseException:
+            node.events.close()
+            raise
+
     def leave(self, node: Node) -> None:
         with self._lock:
             node.connections -= 1
-            if node.connections == 0 and self._nodes.get(node.uri.path) is node:
-                del self._nodes[node.uri.path]
+            key = node.uri.path, node.uri.read_only
+            if node.connections == 0 and self._nodes.get(key) is node:
+                del self._nodes[key]
                 node.stop()
 
     def close_all(self) -> None:
@@ -350,12 +398,31 @@ class _Registry:
                 self._thread.stop()
                 self._thread = None
 
+    def check_usable(self, path: str) -> None:
+        """Raises OperationalError in a forked child that has a part of its parent's write transaction."""
+        if path in self._unusable:
+            raise OperationalError(
+                f"{path} was being written when this process was forked, so it cannot be used here",
+                hint="commit before the fork, or start the child anew (multiprocessing: 'spawn' or 'forkserver')",
+            )
+
+    def _hold_still(self) -> None:
+        """Before a fork: nobody is inside SQLite, but threads of the application."""
+        self._lock.acquire()
+        self._releases = [node.hold(_HOLD_S_MAX) for node in self._nodes.values()]
+
+    def _go_on(self) -> None:
+        for release in self._releases:
+            release()
+        self._releases = []
+        self._lock.release()
+
     def _forget(self) -> None:
         """After fork the child has none of the threads: it starts clean (design.md §10). What it inherited is its
-        parent's: sockets are closed here, databases are neither used nor closed."""
+        parent's: sockets and databases are closed here, in a way that the parent does not notice."""
         self._lock = threading.RLock()
-        for node in self._nodes.values():
-            node.forget_in_child()
+        self._releases = []
+        self._unusable |= {node.uri.path for node in list(self._nodes.values()) if not node.forget_in_child()}
         self._inherited += [*self._nodes.values(), self._thread]
         self._nodes = {}
         self._thread = None
@@ -370,7 +437,14 @@ class _OpenNodeStatements(NodeStatements):
     def __init__(self, db: apsw.Connection, node: Node) -> None:
         super().__init__(db, node.role, node)
         self.node = node
+        self._file = FileIdentity(node.uri.path)
+        node.statements.add(self)
         self._open = True
+
+    def _commit(self) -> None:
+        if self._fresh:  # it has written, or may have
+            self._file.check_often()  # what is committed to a file that is gone is lost without a word
+        super()._commit()
 
     def close(self) -> None:
         super().close()
@@ -385,6 +459,7 @@ def open_node(uri: NodeUri, timeout_s: float) -> _OpenNodeStatements:
     Raises ConfigError, ConnectError (bind= cannot be had), DatabaseError, OperationalError.
     """
     uri = _absolute(uri)
+    _registry.check_usable(uri.path)
     if not os.path.exists(uri.path):
         check_addresses(uri.bind)  # a file keeps its role and auth mode: none is made for a mistyped address
     db = connect_file(uri, timeout_s)
@@ -431,9 +506,10 @@ def read_status(path_or_uri: str) -> dict[str, Any]:
     try:
         db = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READWRITE)
         db.set_busy_timeout(_LOOK_BUSY_MS)
+        db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
         known = is_node_file(db)
     except apsw.Error as error:
-        raise OperationalError(f"cannot read {path}: {error}") from None
+        raise _cannot_read(path, error) from None
     if not known:
         db.close()
         raise ConfigError(f"{path} is no node", hint="open it with node=secondary or node=primary once")
@@ -445,8 +521,14 @@ def read_status(path_or_uri: str) -> dict[str, Any]:
         if published is not None:
             return _with_queue(published, db, role)
         return _offline_status(values, role, queue_status(db, time.time()) if role is Role.SECONDARY else None)
+    except apsw.Error as error:
+        raise _cannot_read(path, error) from None
     finally:
         db.close()
+
+
+def _cannot_read(path: str, error: apsw.Error) -> OperationalError:
+    return OperationalError(f"cannot read {path}: {error}", hint=getattr(translated(error), "hint", ""))
 
 
 def _offline_status(values: dict[str, Any], role: Role, queue: QueueStatus | None) -> dict[str, Any]:

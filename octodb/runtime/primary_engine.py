@@ -15,7 +15,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from octodb.errors import ConnectError, ProtocolError
+import apsw
+
+from octodb.errors import ConnectError, OperationalError, ProtocolError
 from octodb.log.embedded_log import EmbeddedLog, PushedBody, PushRequest
 from octodb.model.entries import LogEntry, Outcome
 from octodb.model.identities import ADMIN_ID, AuthMode, Role
@@ -24,9 +26,12 @@ from octodb.model.owners import EVERYBODY
 from octodb.model.snapshots import SnapshotTail
 from octodb.model.status import AuthStatus, LogStatus, NodeState, SyncStatus
 from octodb.runtime.authorizer import CallbackAuthorizer
+from octodb.runtime.file_identity import FileIdentity
 from octodb.runtime.framed_connection import FramedConnection, close_inherited
-from octodb.runtime.surroundings import Surroundings
+from octodb.runtime.surroundings import Pokes, Surroundings
+from octodb.storage.apsw_errors import explained
 from octodb.storage.checksums import PrimarySums
+from octodb.storage.database import close_in_child
 from octodb.storage.primary_store import PrimaryStore
 from octodb.storage.snapshot import SnapshotReader
 from octodb.sync.effects import (
@@ -57,6 +62,7 @@ DEFAULT_LOGIN_FIELDS: Final = ({"name": "email"}, {"name": "password", "secret":
 # Transactions in one group commit: bounds how long a batch holds the write lock.
 _BATCH_TRANSACTIONS_MAX: Final = 4096
 _LOOK_EVERY_S: Final = 0.1
+_TROUBLE_S: Final = 1.0
 _PUBLISH_EVERY_S: Final = 0.25
 _HEARTBEAT_S: Final = 4.0
 # How long a sign-in waits for a program that has opened its primary but not registered its callbacks yet.
@@ -98,6 +104,7 @@ class PrimaryEngine:
         self._lock = surroundings.lock(uri.path)
         self._storage = surroundings.storage("octodb-storage")
         self._reading = surroundings.storage("octodb-snapshots")
+        self._pokes: Pokes | None = None
         self._log: EmbeddedLog | None = None
         self._store: PrimaryStore | None = None
         self._facts: PrimaryFacts | None = None
@@ -120,6 +127,7 @@ class PrimaryEngine:
         self._last_error: str | None = None
         self._checksums: PrimarySums | None = None
         self._resumable: dict[bytes, tuple[SnapshotReader, float]] = {}  # by token, until when
+        self._gone = False  # the file is not at its path any more
 
     # --- life ----------------------------------------------------------------------------------------
 
@@ -149,6 +157,7 @@ class PrimaryEngine:
             str(Address(address.host, server.sockets[0].getsockname()[1]))
             for address, server in zip(self._uri.bind, self._servers, strict=True)
         )
+        self._pokes = self._surroundings.pokes(self._uri.path, self.committed)
         self._tasks = [
             asyncio.create_task(self._commit_pushes()),
             asyncio.create_task(self._follow_log()),
@@ -161,6 +170,7 @@ class PrimaryEngine:
     def _open_store(self) -> None:
         db = self._surroundings.engine_connection(self._uri.path, Role.PRIMARY)
         self._db = db
+        self._file = FileIdentity(self._uri.path)
         self._log = EmbeddedLog(db, self._surroundings.wall_clock)
         self._store = PrimaryStore(db, self._surroundings.wall_clock)
         values = self._store.values()
@@ -202,17 +212,37 @@ class PrimaryEngine:
             await self._reading.run(self._checksums.close)
         self._storage.close()
         self._reading.close()
+        if self._pokes is not None:
+            self._pokes.close()
         if self.running:
             self._surroundings.withdraw(self._uri.path)
         self._lock.release()
 
-    def forget_in_child(self) -> None:
+    def hold(self, timeout_s: float) -> Callable[[], None]:
+        """Keep out of SQLite from now until what is returned is called: this process forks."""
+        releases = [self._storage.hold(timeout_s), self._reading.hold(timeout_s)]
+
+        def release() -> None:
+            for one in releases:
+                one()
+
+        return release
+
+    def forget_in_child(self) -> bool:
+        """This is a forked child: close what is the parent's. False: the file is not to be used here."""
         self._lock.forget_in_child()
+        if self._pokes is not None:
+            self._pokes.forget_in_child()
         for server in self._servers:
             for listening in server.sockets:
                 close_inherited(listening)
+        inherited = [] if self._store is None else [self._db]
+        inherited += [] if self._checksums is None else [self._checksums.db]
+        inherited += [reader.db for reader, _ in self._resumable.values()]
         for client in self._clients:
             client.connection.forget_in_child()
+            inherited += [] if client.snapshot is None else [client.snapshot.db]
+        return all([close_in_child(db) for db in inherited])  # noqa: C419 - each is closed
 
     def _close_store(self) -> None:
         if self._store is not None:
@@ -222,7 +252,7 @@ class PrimaryEngine:
     # --- from other threads, by way of the engine thread ------------------------------------------------
 
     def committed(self) -> None:
-        """This process committed to the log: tell the devices."""
+        """This process, or one that pokes it, committed to the log: tell the devices."""
         self.wants_poke = True
         self._log_moved.set()
 
@@ -238,6 +268,12 @@ class PrimaryEngine:
     @property
     def running(self) -> bool:
         return self._facts is not None
+
+    @property
+    def _state(self) -> NodeState:
+        if not self.running:
+            return NodeState.OFFLINE
+        return NodeState.IN_SYNC if self._last_error is None else NodeState.ERROR
 
     def connected_nodes(self) -> dict[int, str]:
         """Node id → address of each device that is being served. From any thread."""
@@ -264,7 +300,7 @@ class PrimaryEngine:
             node_type=str(Role.PRIMARY),
             public_key=facts.public_key.hex() if facts is not None else "",
             db_is_ready=True,
-            state=NodeState.IN_SYNC if self.running else NodeState.OFFLINE,
+            state=self._state,
             connected=self.running,
             auth=AuthStatus(mode=str(facts.auth) if facts else None, fields=self.login_fields),
             log=LogStatus(facts.epoch.hex() if facts else None, self._dispatched_seq, self._dispatched_seq),
@@ -370,15 +406,26 @@ class PrimaryEngine:
                 return
             try:
                 await self._perform(client, effect)
+                if isinstance(effect, OpenSession | ConfirmSession):
+                    self._last_error = None  # it was written down
             except Exception as error:  # noqa: BLE001 - one device's request must not end the service of others
-                self._last_error = f"{type(error).__name__}: {error}"
+                self._in_trouble(error)
                 client.connection.send(ProblemReport("storage", "the primary has trouble with its storage"))
-                client.connection.close(self._last_error)
+                client.connection.close(explained(error))
+
+    def _in_trouble(self, error: Exception) -> None:
+        """The file cannot be read or written now: tell once, until something could be written again."""
+        reason = explained(error)
+        if reason != self._last_error:
+            self._last_error = reason
+            self._emit("error", {"code": "storage", "reason": reason})
+        self._publish_soon = True
 
     async def _perform(self, client: _Client, effect: Effect) -> None:
         session, log, store = client.session, self._log, self._store
         assert log is not None
         assert store is not None
+        self._file.check()
         run = self._storage.run_patiently
         if isinstance(effect, ReadEntries):
             entries, through = await run(log.read_streams, effect.user_id, effect.after, effect.bytes_max)
@@ -516,7 +563,7 @@ class PrimaryEngine:
             try:
                 outcomes, new, last_id = await self._storage.run_patiently(self._append, requests)
             except Exception as error:  # noqa: BLE001 - whatever it was, the batch was rolled back: devices send again
-                self._last_error = f"{type(error).__name__}: {error}"
+                self._in_trouble(error)
                 for client, _ in batch:
                     self._handle(client, client.session.append_failed(str(error)))
                 continue
@@ -540,6 +587,7 @@ class PrimaryEngine:
         """Append, and find out what is new in the log since the last dispatch: others may have committed too."""
         log = self._log
         assert log is not None
+        self._file.check()
         outcomes, committed = log.append(requests)
         if committed.base_id == self._dispatched_id:
             return outcomes, committed.entries, committed.last_id
@@ -562,8 +610,13 @@ class PrimaryEngine:
         while True:
             await self._log_moved.wait()
             self._log_moved.clear()
-            self._dispatch(*await self._storage.run_patiently(self._read_new))
-            await self._review_nodes()
+            try:
+                self._dispatch(*await self._storage.run_patiently(self._read_new))
+                await self._review_nodes()
+            except apsw.Error as error:
+                self._in_trouble(error)
+                await asyncio.sleep(_TROUBLE_S)
+                self._log_moved.set()
 
     async def _review_nodes(self) -> None:
         """Devices that were admitted or revoked by SQL: let in those that wait, cut off those that are lost."""
@@ -616,7 +669,17 @@ class PrimaryEngine:
         seen = await self._storage.run(self._data_version)
         while True:
             await asyncio.sleep(_LOOK_EVERY_S)
-            version = await self._storage.run(self._data_version)
+            try:
+                self._file.check()
+                version = await self._storage.run(self._data_version)
+            except OperationalError as error:
+                self._gone = True
+                self._in_trouble(error)
+                continue
+            except apsw.Error:
+                continue  # whoever reads or writes rows will tell
+            if self._gone:
+                self._gone, self._last_error = False, None
             if version != seen:
                 seen = version
                 self._log_moved.set()

@@ -5,6 +5,7 @@ Rewritten atomically, holds no secrets, and is worth nothing once the engine loc
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -18,7 +19,16 @@ STATUS_SUFFIX: Final = "-octodb.status"
 
 
 def write_status_file(path: str, status: dict[str, Any]) -> None:
-    """Publish ``status`` for the database at ``path``. A full disk costs the news, not the engine."""
+    """Publish ``status`` for the database at ``path``.
+
+    On a full disk the old one makes room for the new; a disk that takes neither costs the news, not the engine.
+    """
+    if not _written(path, status):
+        remove_status_file(path)  # old news would pass for new
+        _written(path, status)
+
+
+def _written(path: str, status: dict[str, Any]) -> bool:
     temporary = f"{path}{STATUS_SUFFIX}.{os.getpid()}"
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -26,7 +36,10 @@ def write_status_file(path: str, status: dict[str, Any]) -> None:
             json.dump({"published_at": time.time(), "status": status}, file)
         os.replace(temporary, path + STATUS_SUFFIX)
     except OSError:
-        return
+        with contextlib.suppress(OSError):
+            os.remove(temporary)
+        return False
+    return True
 
 
 def read_status_file(path: str) -> dict[str, Any] | None:

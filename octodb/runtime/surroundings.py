@@ -15,13 +15,14 @@ from typing import Any, Protocol, TypeVar
 import apsw
 
 from octodb.model.identities import Role
-from octodb.runtime.device_info import collect_node_info, file_identity, new_key_pair
+from octodb.runtime.device_info import collect_node_info, new_key_pair, whereabouts
 from octodb.runtime.engine_lock import EngineLock
 from octodb.runtime.engine_thread import StorageThread
+from octodb.runtime.poke import PokeReceiver
 from octodb.runtime.status_file import remove_status_file, write_status_file
 from octodb.storage.database import engine_connection, reading_connection
 
-__all__ = ["Lock", "Storage", "Surroundings"]
+__all__ = ["Lock", "Pokes", "Storage", "Surroundings"]
 
 _T = TypeVar("_T")
 
@@ -34,6 +35,9 @@ class Storage(Protocol):
 
     async def run_patiently(self, function: Callable[..., _T], *arguments: Any) -> _T:
         """As ``run``; while an application holds the write lock, ask again."""
+
+    def hold(self, timeout_s: float) -> Callable[[], None]:
+        """Stand still from now until what is returned is called."""
 
     def close(self) -> None:
         """End after what was asked."""
@@ -50,6 +54,16 @@ class Lock(Protocol):
 
     def forget_in_child(self) -> None:
         """This is a forked child: the lock is its parent's."""
+
+
+class Pokes(Protocol):
+    """Hears of commits of other processes."""
+
+    def close(self) -> None:
+        """Hear no more."""
+
+    def forget_in_child(self) -> None:
+        """This is a forked child: they are its parent's."""
 
 
 class Surroundings:
@@ -74,9 +88,9 @@ class Surroundings:
         """A private and a public Ed25519 key, raw."""
         return new_key_pair()
 
-    def file_identity(self, path: str) -> str:
+    def whereabouts(self, path: str) -> str:
         """What is different for a copy of the file (design.md §8)."""
-        return file_identity(path)
+        return whereabouts(path)
 
     def node_info(self, public_key: bytes, node_type: str, extra: str) -> str:
         return collect_node_info(public_key, node_type, extra)
@@ -86,6 +100,10 @@ class Surroundings:
 
     def lock(self, path: str) -> Lock:
         return EngineLock(path)
+
+    def pokes(self, path: str, poked: Callable[[], object]) -> Pokes:
+        """Call ``poked()`` on the running loop when another process has committed to the file."""
+        return PokeReceiver(path, poked)
 
     def engine_connection(self, path: str, role: Role) -> apsw.Connection:
         return engine_connection(path, role)

@@ -22,7 +22,7 @@ from octodb.errors import (
     ProgrammingError,
 )
 
-__all__ = ["FOREIGN", "coded", "extended_code", "translated"]
+__all__ = ["FOREIGN", "coded", "explained", "extended_code", "translated"]
 
 FOREIGN = (apsw.Error, UnicodeDecodeError, OverflowError)
 """What running a statement may raise that applications must not see as it is."""
@@ -50,6 +50,19 @@ _BY_RESULT: dict[int, type[Error]] = {
     apsw.SQLITE_MISMATCH: IntegrityError,
     apsw.SQLITE_MISUSE: InterfaceError,
     apsw.SQLITE_RANGE: InterfaceError,
+}
+
+# What to do about trouble that is not the statement's.
+_HINTS: dict[int, str] = {
+    apsw.SQLITE_FULL: "make room on the disk; what was committed before is safe, and sync goes on by itself",
+    apsw.SQLITE_IOERR: "check the disk, its room, and who may write to the database and the files beside it (-wal)",
+    apsw.SQLITE_READONLY: "check that you may write to the database, the files beside it (-wal, -shm) and their folder",
+    apsw.SQLITE_CANTOPEN: "check that the database and its folder are there and that you may write to them",
+    apsw.SQLITE_CORRUPT: "the file is damaged: save what can be read, then restore its backup; a device can be"
+    " downloaded anew into another file",
+    apsw.SQLITE_NOTADB: "the file is damaged, or encrypted: restore its backup; a device can be downloaded anew into"
+    " another file",
+    apsw.SQLITE_BUSY: "another connection is writing: end its transaction, or wait longer (timeout= of connect)",
 }
 
 _BY_CLASS: tuple[tuple[type[apsw.Error], type[Error], str], ...] = (
@@ -90,6 +103,17 @@ def translated(error: Exception) -> Exception:
     return error
 
 
+def explained(error: BaseException) -> str:
+    """What went wrong in one line for a status: the message, and the hint where there is one."""
+    if isinstance(error, apsw.Error):
+        ours: BaseException = translated(error)
+    else:
+        ours = error
+    if not isinstance(ours, Error):
+        return f"{type(ours).__name__}: {ours}"
+    return f"{ours} ({ours.hint})" if ours.hint else str(ours)
+
+
 def _from_apsw(error: apsw.Error) -> Exception:
     text = str(error)
     # APSW sets both codes on the errors SQLite reported and leaves them out on its own
@@ -108,7 +132,8 @@ def _from_apsw(error: apsw.Error) -> Exception:
         return ProgrammingError(text)
     if result == apsw.SQLITE_NOMEM:
         return MemoryError()
-    return coded(_BY_RESULT.get(result, DatabaseError)(text), extended_code(error))
+    hint = _HINTS.get(result & 0xFF, "")
+    return coded(_BY_RESULT.get(result, DatabaseError)(text, hint=hint), extended_code(error))
 
 
 def extended_code(error: apsw.Error) -> int:

@@ -126,7 +126,7 @@ class PrimarySums:
     """
 
     def __init__(self, db: apsw.Connection) -> None:
-        self._db = db
+        self.db = self._db = db
         self._log = LogTables(db)
         self._everybody: tuple[tuple[int, int], dict[str, RangeSum]] | None = None
 

@@ -27,6 +27,7 @@ from octodb.storage.upgrades import upgrade_node_file
 __all__ = [
     "FileNotice",
     "NodeSeed",
+    "close_in_child",
     "connect_file",
     "engine_connection",
     "open_node_file",
@@ -51,12 +52,12 @@ class NodeSeed:
 
 @dataclass(frozen=True, slots=True)
 class FileNotice:
-    """``identity``: text that is another one for a copy of the file; '' when nothing is known.
+    """``whereabouts``: text that is another one for a copy of the file; '' when nothing is known.
 
     ``provisional_id``: a random node id of the upper half, in whose range the file makes row ids should it be a copy.
     """
 
-    identity: str
+    whereabouts: str
     provisional_id: int
 
 
@@ -75,7 +76,7 @@ def connect_file(uri: NodeUri, timeout_s: float) -> apsw.Connection:
     except apsw.NotADBError:
         raise DatabaseError(
             f"{uri.path} is not a SQLite database, or it is encrypted",
-            hint="name another file; a new one is made where there is none",
+            hint="name another file; a new one is made where there is none. If it was one, it is damaged",
         ) from None
     except apsw.CantOpenError:
         raise OperationalError(f"cannot open {uri.path}", hint=_why_not_open(uri.path)) from None
@@ -118,7 +119,7 @@ def open_node_file(
     if notice is not None and not uri.read_only and _is_elsewhere(values, notice):
         # two copies that write offline must not hand out the same row ids (design.md §8)
         values["provisional_id"] = notice.provisional_id
-        meta.set(provisional_id=notice.provisional_id, file_identity=notice.identity)
+        meta.set(provisional_id=notice.provisional_id, whereabouts=notice.whereabouts)
         meta.bump_generation()
     if not uri.read_only and (remembered := str(_to_remember(uri, values.get("uri")))) != values.get("uri"):
         meta.set(uri=remembered)
@@ -152,6 +153,25 @@ def reading_connection(path: str) -> apsw.Connection:
     return db
 
 
+def close_in_child(db: apsw.Connection) -> bool:
+    """This is a forked child: close its copy of a connection, without a trace in the file that its parent uses.
+
+    SQLite keeps its locks by file for the whole process. As long as a copy is open a connection that the child opens
+    takes the parent's locks for its own, and what it commits can be lost (sqlite.org/howtocorrupt.html §2.6, tried).
+    False: it cannot be closed, because a transaction was writing, whose traces are shared, or a thread was inside.
+    """
+    try:
+        if db.txn_state() == apsw.SQLITE_TXN_WRITE:
+            return False
+        db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        db.close(True)
+    except apsw.ConnectionClosedError:
+        return True
+    except apsw.Error:
+        return False
+    return True
+
+
 def sync_wal(path: str) -> None:
     """Put what is committed on the disk itself: on a device COMMIT alone survives a killed process, not a power cut."""
     try:
@@ -166,12 +186,12 @@ def sync_wal(path: str) -> None:
 
 def _is_elsewhere(values: dict[str, Any], notice: FileNotice) -> bool:
     """Whether this device's file was somewhere else when a primary or an opening last looked."""
-    known = values.get("file_identity", "")
+    known = values.get("whereabouts", "")
     return bool(
         values.get("ready")
         and known
-        and notice.identity
-        and known != notice.identity
+        and notice.whereabouts
+        and known != notice.whereabouts
         and values["role"] == Role.SECONDARY
     )
 
@@ -267,4 +287,6 @@ def _why_not_open(path: str) -> str:
         return f"there is no folder {folder}: make it first"
     if os.path.isdir(path):
         return "that is a folder: name a file in it"
+    if not os.access(folder, os.W_OK):
+        return f"you cannot read and write files in {folder}; also to be read only a node needs its -wal and -shm there"
     return f"check that you may read and write {path} and its folder"

@@ -131,7 +131,7 @@ class DeviceStore:
         )
 
     def store_welcome(
-        self, node_id: int, user_id: int, token: bytes, network_id: bytes, file_identity: str
+        self, node_id: int, user_id: int, token: bytes, network_id: bytes, whereabouts: str
     ) -> tuple[int, int]:
         """Keep ids and session token durably before anything else is sent (design.md §8).
 
@@ -142,7 +142,7 @@ class DeviceStore:
         def work() -> tuple[int, int]:
             before = self.identity()
             self._meta.set(node_id=node_id, user_id=user_id, session_token=token, network_id=network_id)
-            self._meta.set(file_identity=file_identity, id_confirmed=self.id_counter())
+            self._meta.set(whereabouts=whereabouts, id_confirmed=self.id_counter())
             if before.provisional_id or before.node_id not in {0, node_id}:
                 self._meta.set(provisional_id=0)
                 self._meta.bump_generation()
@@ -157,18 +157,18 @@ class DeviceStore:
         pending = [(row.nonce, row.hash, 0) for row in self._outbox.pending()]
         return self._outbox.sent() + pending
 
-    def adopt(self, adoption: Adoption, file_identity: str) -> int:
+    def adopt(self, adoption: Adoption, whereabouts: str) -> int:
         """This file is a copy: take its new identity, durably (design.md §8).
 
         Pending transactions that the primary has already come with the log or are in it; rows that may clash with those
         of the other copy are given ids of the new range; the rest of the queue stays as it is. Returns
         ``settled_nonce``.
         """
-        self._in_transaction(lambda: self._adopt(adoption, file_identity))
+        self._in_transaction(lambda: self._adopt(adoption, whereabouts))
         self._sync()
         return self.settled_nonce()
 
-    def _adopt(self, adoption: Adoption, file_identity: str) -> None:
+    def _adopt(self, adoption: Adoption, whereabouts: str) -> None:
         old = self.identity()
         self._rebase.begin(old)
         self._rebase.undo(self._outbox.nonces())
@@ -190,7 +190,7 @@ class DeviceStore:
             provisional_id=0,
             id_confirmed=0,
             since_nonce=self._outbox.judged_nonce(),
-            file_identity=file_identity,
+            whereabouts=whereabouts,
         )
         self._meta.bump_generation()
         self._rebase.begin(new)

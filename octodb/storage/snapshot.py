@@ -101,6 +101,10 @@ class SnapshotReader:
             part = self.part(number)
         yield part
 
+    @property
+    def db(self) -> apsw.Connection:
+        return self._db
+
     def close(self) -> None:
         self._db.close(True)
 

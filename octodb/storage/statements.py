@@ -63,6 +63,8 @@ class Statements(Protocol):
 
     release_snapshot: Callable[[], None] | None
     """Called when half-read results keep an old snapshot from becoming a write transaction: read them to the end."""
+    inherited: Callable[[], None] | None
+    """Called in a forked child, where ``db`` was closed: it is the parent's."""
 
     def run(self, cursor: apsw.Cursor, statement: Statement, bindings: Bindings) -> Outcome | None:
         """Run one statement on ``cursor`` up to its first row.
@@ -106,6 +108,7 @@ class PlainStatements:
     """Statements for a file that does not sync: SQLite does what the text says, nothing else."""
 
     release_snapshot: Callable[[], None] | None = None
+    inherited: Callable[[], None] | None = None
 
     def __init__(self, db: apsw.Connection) -> None:
         self.db = db

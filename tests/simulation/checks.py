@@ -206,7 +206,8 @@ class Checks:
         device)."""
         node_id = device.identity().node_id
         family = {node_id, *NodeTable(self._history.primary.onlooker()).family(node_id), *device.former_ids}
-        alone = len(family) == 1
+        shared = any(family & other.former_ids for other in self._history.devices if other is not device)
+        alone = len(family) == 1 and not shared
         accepted = {}
         for _, seq, _, origin, nonce, digest, _ in log:
             if nonce and origin in family:

@@ -153,7 +153,7 @@ class Faults:
         device.damaged = original.damaged
         device.former_ids, device.settled_before = set(original.former_ids), set(original.settled_before)
         # usually the other place shows; a copy of a whole machine looks the same
-        device.file_identity = device.name if self._random.random() < 0.7 else original.file_identity
+        device.whereabouts = device.name if self._random.random() < 0.7 else original.whereabouts
         self._history.add_device(device)
         self._say("device file copied", f"{original}'s file is copied: {device}")
         self._history.start(device)
@@ -179,7 +179,7 @@ class Faults:
         device.committed_bodies, device.seen_cursor, device.newest_nonce = dict(committed), cursor, newest
         device.was_restored = True
         if self._random.random() < 0.5:
-            device.file_identity += "'"
+            device.whereabouts += "'"
         self._say("device restored from a backup", f"{device} is restored from a backup")
 
     def back_up_the_primary(self):

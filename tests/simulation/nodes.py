@@ -95,8 +95,8 @@ class SimSurroundings(Surroundings):
         private = self._node.world.random.randbytes(32)
         return private, self._node.world.public_key(private)
 
-    def file_identity(self, path):
-        return self._node.file_identity
+    def whereabouts(self, path):
+        return self._node.whereabouts
 
     def node_info(self, public_key, node_type, extra):
         """The same on every machine: one seed, one history."""
@@ -107,6 +107,10 @@ class SimSurroundings(Surroundings):
 
     def lock(self, path):
         return SimLock()
+
+    def pokes(self, path, poked):
+        """One process a node: there is nobody to poke."""
+        return
 
     def engine_connection(self, path, role):
         return self._node.connected(engine_connection(path, role))
@@ -136,7 +140,7 @@ class SimNode:
         self._crash_in = None  # SQL statements until the crash that was ordered
         self._dead_copy = None
         self._onlooker = None
-        self.file_identity = name  # changes when the file is copied to another place
+        self.whereabouts = name  # changes when the file is copied to another place
         self.slow_until = 0.0  # its disk takes its time
         self.synced_bytes = {}  # WAL file → how much of it is on the disk itself
         self.pages_max = 0  # its disk is full: the file has as many and can have no more
@@ -160,7 +164,7 @@ class SimNode:
         self.synced_bytes.setdefault(self.path, 0)
         uri = parse_node_uri(f"file:{self.path}?node={self.role}&{self._parameters}")
         db = self.connected(connect_file(uri, 0.0))
-        notice = FileNotice(self.file_identity, self.world.random.randrange(PROVISIONAL_ID_MIN, NODE_ID_MAX))
+        notice = FileNotice(self.whereabouts, self.world.random.randrange(PROVISIONAL_ID_MIN, NODE_ID_MAX))
         self.values = open_node_file(db, uri, self._seed, notice)
         self.app = NodeStatements(db, self.role, self)
         self.engine = self._new_engine(uri)
@@ -410,11 +414,14 @@ class SimPrimary(SimNode):
     def administer(self, work):
         """Run ``work(db)`` as another process would, on a connection of its own. False: the primary died of it."""
         db = self.connected(engine_connection(self.path, Role.PRIMARY))
+        self.world.interleaving = True  # this is work of its own: nobody commits in its midst
         try:
             work(db)
         except SimulatedCrash:
             self.crash()
             return False
+        finally:
+            self.world.interleaving = False
         self._connections.remove(db)
         db.exec_trace = None
         db.close()
@@ -429,6 +436,8 @@ class SimPrimary(SimNode):
         return self.administer(work)
 
     def revoke(self, public_key):
+        if NodeTable(self.onlooker()).by_key(public_key) is None:
+            return False  # a restored primary does not know every device
         revoked = self.administer(lambda db: PrimaryStore(db, SimSurroundings(self).wall_clock).revoke(public_key))
         if revoked:
             self.committed()

@@ -2,9 +2,11 @@
 
 import json
 import stat
+import threading
 
 import pytest
 
+import octodb
 from octodb.runtime.engine_lock import EngineLock
 from octodb.runtime.status_file import STATUS_SUFFIX, read_status_file, remove_status_file, write_status_file
 
@@ -86,3 +88,34 @@ def test_removing_it_twice_is_harmless(path, lock):
     remove_status_file(path)
     remove_status_file(path)
     assert read_status_file(path) is None
+
+
+def test_who_only_looks_keeps_nobody_from_the_lock(path):
+    """Programs that watch the status look many times a second; a primary that starts meanwhile must not be refused."""
+    EngineLock(path).is_held_by_somebody()
+    engine = EngineLock(path)
+    assert engine.acquire()
+    engine.release()
+    stop = threading.Event()
+
+    def look():
+        while not stop.is_set():
+            EngineLock(path).is_held_by_somebody()
+
+    lookers = [threading.Thread(target=look) for _ in range(2)]
+    for looker in lookers:
+        looker.start()
+    try:
+        for _ in range(200):
+            assert engine.acquire()
+            engine.release()
+    finally:
+        stop.set()
+        for looker in lookers:
+            looker.join()
+
+
+def test_a_folder_that_is_not_there_is_an_error_with_a_hint(tmp_path):
+    with pytest.raises(octodb.OperationalError, match="cannot lock") as error:
+        EngineLock(str(tmp_path / "none" / "app.db")).acquire()
+    assert "mode=ro" in error.value.hint
