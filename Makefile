@@ -39,7 +39,7 @@ fix: $(STAMP)
 	$(BIN)/ruff format .
 
 bench: $(STAMP)
-	@$(BIN)/python -m benchmarks
+	@$(BIN)/python -m benchmarks --save
 
 # Histories of sync in virtual time: make sim SEEDS=1000, or one of them in full: make sim SEED=48. With a fault put into
 # the product, to see that it is noticed: make sim SEEDS=300 MUTATE=dedupe (tests/simulation/mutations.py lists them)

@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.measuring import medians, seconds_of
-from benchmarks.nodes import offline_device, plain_file, primary_process, ready_device
+from benchmarks.measuring import Size, medians, seconds_of
+from benchmarks.nodes import check_same_settings, offline_device, plain_file, primary_process, ready_device
 from benchmarks.report import Comparison, Target
 
 __all__ = ["TITLE", "run"]
@@ -18,16 +18,17 @@ TITLE: Final = "Local 1-row transactions in autocommit mode, on a device (WAL, s
 _TARGET: Final = Target("≤", 2.5)
 
 
-def run(folder: Path, *, quick: bool) -> list[Comparison]:
-    count, rounds = (50, 1) if quick else (2000, 7)
+def run(folder: Path, size: Size) -> list[Comparison]:
+    count, rounds = size.of((2000, 15), (500, 3), (50, 1))
     with ExitStack() as stack:
-        address = stack.enter_context(primary_process(folder / "primary.db"))
+        address = stack.enter_context(primary_process(folder / "primary.db")).address
         plain = stack.enter_context(closing(plain_file(folder / "plain.db", autocommit=True)))
         connections: dict[str, Any] = {
             "plain": plain,
             "offline": stack.enter_context(offline_device(folder / "offline.db", address, autocommit=True)),
             "connected": stack.enter_context(ready_device(folder / "connected.db", address, autocommit=True)),
         }
+        check_same_settings(connections)
         comparisons: list[Comparison] = []
         for verb, work in (("INSERT", _insert), ("UPDATE", _update), ("DELETE", _delete)):
             contestants = {name: partial(_seconds, work, each, count) for name, each in connections.items()}

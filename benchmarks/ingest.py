@@ -8,26 +8,23 @@ from __future__ import annotations
 
 import sqlite3
 import statistics
-import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
 import apsw
-import msgspec
 
-from benchmarks.load_devices import LoadResult
-from benchmarks.measuring import seconds_of
-from benchmarks.nodes import PROJECT, primary_process
+from benchmarks.load_devices import load
+from benchmarks.measuring import Size, seconds_of
+from benchmarks.nodes import primary_process
 from benchmarks.report import Comparison, Target
 from octodb.model.transactions import decode_body
 
 __all__ = ["TITLE", "run"]
 
 TITLE: Final = "Primary ingest: 50 devices, 1-row transactions, each durable before its verdict, exactly once"
-_PER_S: Final = Target("≥", 20_000, per_s=True)
+_PER_S: Final = Target("≥", 20_000, "/s")
 _OF_BARE: Final = Target("≥", 0.4)
 _DEVICES: Final = 50
 # The most that the primary puts into one commit; 50 devices with 200 transactions in flight fill that.
@@ -38,9 +35,9 @@ _LOG_INSERT: Final = (
 )
 
 
-def run(folder: Path, *, quick: bool) -> list[Comparison]:
+def run(folder: Path, size: Size) -> list[Comparison]:
     """Rounds of: a fresh primary under load, its file verified, the bare loops on what it stored."""
-    count, rounds = (20, 1) if quick else (1000, 3)
+    count, rounds = size.of((1000, 3), (400, 1), (20, 1))
     comparisons: list[Comparison] = []
     for push_count in (1, 100):
         found = [_round(folder, f"{push_count}-{number}", count, push_count) for number in range(rounds)]
@@ -60,10 +57,10 @@ def run(folder: Path, *, quick: bool) -> list[Comparison]:
 def _round(folder: Path, name: str, count: int, push_count: int) -> dict[str, float]:
     """Transactions per second of each contestant."""
     path = folder / f"primary-{name}.db"
-    with primary_process(path) as address:
-        load = _load(address, count, push_count)
-    entries, schema = _verified(path, load.transactions)
-    found = {"primary": load.transactions / load.seconds, "load": 100 * load.busy_seconds / load.seconds}
+    with primary_process(path) as primary:
+        pushed = load(primary.address, _DEVICES, count, push_count)
+    entries, schema = _verified(path, pushed.transactions)
+    found = {"primary": pushed.transactions / pushed.seconds, "load": 100 * pushed.busy_seconds / pushed.seconds}
     bare: tuple[tuple[str, Callable[[apsw.Cursor, Any], None]], ...] = (
         ("apply", _apply),
         ("apply and log", _apply_and_log),
@@ -75,16 +72,10 @@ def _round(folder: Path, name: str, count: int, push_count: int) -> dict[str, fl
         with closing(_bare_file(db_path, schema)) as db:
             seconds = seconds_of(lambda db=db, work=work: _in_groups(db, work, prepared))  # type: ignore[misc]
             stored = db.execute("SELECT count(*) FROM note").get
-        if stored != load.transactions:
+        if stored != pushed.transactions:
             raise RuntimeError(f"the bare loop stored {stored} rows")
-        found[bare_name] = load.transactions / seconds
+        found[bare_name] = pushed.transactions / seconds
     return found
-
-
-def _load(address: str, count: int, push_count: int) -> LoadResult:
-    command = [sys.executable, "-m", "benchmarks.load_devices", address, str(_DEVICES), str(count), str(push_count)]
-    done = subprocess.run(command, cwd=PROJECT, stdout=subprocess.PIPE, check=True)
-    return msgspec.json.decode(done.stdout, type=LoadResult)
 
 
 def _verified(path: Path, transactions: int) -> tuple[list[tuple[Any, ...]], list[str]]:

@@ -1,58 +1,37 @@
-"""Many devices in one process: ``python -m benchmarks.load_devices ADDRESS DEVICES COUNT PUSH``.
+"""Many devices in one process: ``python -m benchmarks.load_devices ADDRESS DEVICES COUNT PUSH FIRST_USER``.
 
-They cost almost nothing and have no files. Each goes through the handshake and the first download and prepares all
-bytes it will send. When all are that far they push COUNT transactions of one row each, PUSH of them in a message. So
-the primary is what is measured. Prints one JSON object; see ``LoadResult``.
+Each is ready and has encoded all it will send before the first pushes. They push COUNT transactions of one row each,
+PUSH of them in a message. So the primary is what is measured. Device number n signs in as user FIRST_USER + n where the
+primary asks. Prints one JSON object; see ``LoadResult``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import secrets
+import subprocess
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 import apsw
 import msgspec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from benchmarks.nodes import NOTE_TABLE
+from benchmarks.nodes import NOTE_TABLE, PROJECT
+from benchmarks.raw_device import RawDevice, address_of, new_loop
 from octodb.model.identities import row_id_range
 from octodb.model.node_uri import Address
-from octodb.model.transactions import CHAIN_START, Op, body_hash, encode_body
+from octodb.model.transactions import Op, body_hash, encode_body
 from octodb.storage.changesets import build
-from octodb.wire.frames import FrameDecoder, encode_frames
-from octodb.wire.handshake import handshake_text, sign
-from octodb.wire.messages import (
-    MESSAGE_BYTES_MAX,
-    PROTOCOL_VERSION,
-    Applied,
-    Challenge,
-    Entries,
-    Hello,
-    Message,
-    Prove,
-    Push,
-    PushedTransaction,
-    SnapshotChunk,
-    SnapshotEnd,
-    SnapshotStart,
-    Subscribe,
-    Welcome,
-    decode_message,
-    encode_message,
-)
+from octodb.wire.frames import encode_frames
+from octodb.wire.messages import Applied, Entries, Push, PushedTransaction, encode_message
 
-__all__ = ["LoadResult"]
+__all__ = ["LoadResult", "load"]
 
 # Sent and not yet judged, of one device. A real device allows itself 1024.
 _IN_FLIGHT_MAX: Final = 200
-_NODE_INFO: Final = '{"type": "secondary"}'
-_RUN_S_MAX: Final = 300.0
+_RUN_S_MAX: Final = 900.0
 
 
 class LoadResult(msgspec.Struct):
@@ -63,46 +42,36 @@ class LoadResult(msgspec.Struct):
     busy_seconds: float
 
 
-class _Device(asyncio.Protocol):
-    """One connection. ``joined`` and ``finished`` are futures, which fail when the primary says anything unexpected."""
+def load(address: str, device_count: int, count: int, push_count: int, first_user: int = 0) -> LoadResult:
+    """Run this module in a process of its own."""
+    arguments = [address, *map(str, (device_count, count, push_count, first_user))]
+    command = [sys.executable, "-m", "benchmarks.load_devices", *arguments]
+    done = subprocess.run(command, cwd=PROJECT, stdout=subprocess.PIPE, check=True)
+    return msgspec.json.decode(done.stdout, type=LoadResult)
 
-    def __init__(self, make_body: Callable[[int, int, int], bytes], count: int, push_count: int) -> None:
-        loop = asyncio.get_running_loop()
-        self.joined: asyncio.Future[None] = loop.create_future()
-        self.finished: asyncio.Future[None] = loop.create_future()
+
+class _PushingDevice(RawDevice):
+    """``finished`` is a future, which fails when the primary says anything unexpected."""
+
+    def __init__(self, user: int, make_body: Callable[[int, int, int], bytes], count: int, push_count: int) -> None:
+        super().__init__(user)
+        self.finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._make_body = make_body
         self._count = count
         self._push_count = push_count
-        self._decoder = FrameDecoder(MESSAGE_BYTES_MAX)
-        self._key = Ed25519PrivateKey.generate()
         self._pushes: list[bytes] = []
         self._sent_pushes = 0
         self._judged = 0
         self._sent_again = False
 
-    def connection_made(self, transport: Any) -> None:
-        self._transport = transport
-        public = self._key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
-        self._hello = Hello(PROTOCOL_VERSION, public, secrets.token_bytes(32), secrets.token_bytes(16), b"", 0)
-        self._send(self._hello)
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self._fail(f"the connection was lost: {error}")
-
-    def data_received(self, data: bytes) -> None:
-        for payload in self._decoder.feed(data):
-            self._receive(decode_message(payload))
-
-    def close(self) -> None:
-        self._transport.close()
-
     def prepare(self) -> None:
         """Encode every push."""
-        first_id, _ = row_id_range(self._welcome.node_id)
+        assert self.welcome is not None
+        first_id, _ = row_id_range(self.welcome.node_id)
         for start in range(0, self._count, self._push_count):
             transactions = []
             for nonce in range(start + 1, min(start + self._push_count, self._count) + 1):
-                body = self._make_body(self._welcome.user_id, first_id + nonce - 1, nonce)
+                body = self._make_body(self.welcome.user_id, first_id + nonce - 1, nonce)
                 transactions.append(PushedTransaction(nonce, body_hash(body), body))
             self._pushes.append(encode_frames(encode_message(Push(transactions))))
 
@@ -117,38 +86,21 @@ class _Device(asyncio.Protocol):
             self._sent_again = True
             self._transport.write(self._pushes[0])
 
-    def _receive(self, message: Message) -> None:
-        if isinstance(message, Entries):
-            self._judged += sum(entry.nonce > 0 for entry in message.entries)
-            self._send(Applied(message.through, self._judged, 1))
-            if self._judged < self._count:
-                self.push()
-            elif not self.finished.done():
-                self.finished.set_result(None)
-        elif isinstance(message, Challenge):
-            text = handshake_text(self._hello, message, _NODE_INFO)
-            private = self._key.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption())
-            self._send(Prove(sign(private, text), _NODE_INFO))
-        elif isinstance(message, Welcome):
-            self._welcome = message
-            self._send(Subscribe(message.session_token, b"", 0, CHAIN_START, CHAIN_START, 0))
-        elif isinstance(message, SnapshotStart | SnapshotChunk | SnapshotEnd):
-            self._send(Applied(0, 0, 1))
-            if isinstance(message, SnapshotEnd):
-                self.joined.set_result(None)
-        else:
-            self._fail(f"unexpected: {message}")
+    def on_entries(self, message: Entries) -> None:
+        self._judged += sum(entry.nonce > 0 for entry in message.entries)
+        self.send(Applied(message.through, self._judged, 1))
+        if self._judged < self._count:
+            self.push()
+        elif not self.finished.done():
+            self.finished.set_result(None)
 
-    def _send(self, message: Message) -> None:
-        self._transport.write(encode_frames(encode_message(message)))
-
-    def _fail(self, reason: str) -> None:
-        for future in (self.joined, self.finished):
-            if not future.done():
-                future.set_exception(ConnectionError(reason))
+    def fail(self, reason: str) -> None:
+        super().fail(reason)
+        if not self.finished.done():
+            self.finished.set_exception(ConnectionError(reason))
 
 
-async def _run(address: Address, device_count: int, count: int, push_count: int) -> LoadResult:
+async def _run(address: Address, device_count: int, count: int, push_count: int, first_user: int) -> LoadResult:
     loop = asyncio.get_running_loop()
     db = apsw.Connection(":memory:")
     db.execute(NOTE_TABLE)
@@ -157,10 +109,12 @@ async def _run(address: Address, device_count: int, count: int, push_count: int)
         row = (row_id, f"note {nonce} of user {user_id}", nonce, user_id)
         return encode_body(0, [Op(0, build(db, [("INSERT", "note", (), row)]))])
 
-    devices: list[_Device] = []
-    for _ in range(device_count):
+    devices: list[_PushingDevice] = []
+    for number in range(device_count):
         _, device = await loop.create_connection(
-            lambda: _Device(make_body, count, push_count), address.host, address.port
+            lambda user=first_user + number: _PushingDevice(user, make_body, count, push_count),  # type: ignore[misc]
+            address.host,
+            address.port,
         )
         devices.append(device)
     await asyncio.gather(*(device.joined for device in devices))
@@ -176,20 +130,10 @@ async def _run(address: Address, device_count: int, count: int, push_count: int)
     return LoadResult(device_count * count, seconds, busy_seconds)
 
 
-def _new_loop() -> asyncio.AbstractEventLoop:
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.new_event_loop()
-    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
-    return loop
-
-
 def main() -> None:
-    host, _, port = sys.argv[1].removeprefix("tcp://").rpartition(":")
-    device_count, count, push_count = map(int, sys.argv[2:5])
-    with asyncio.Runner(loop_factory=_new_loop) as runner:
-        run = _run(Address(host, int(port)), device_count, count, push_count)
+    device_count, count, push_count, first_user = map(int, sys.argv[2:6])
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        run = _run(address_of(sys.argv[1]), device_count, count, push_count, first_user)
         result = runner.run(asyncio.wait_for(run, _RUN_S_MAX))
     print(json.dumps(msgspec.to_builtins(result)))
 

@@ -8,19 +8,43 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import octodb
 
-__all__ = ["NOTE_TABLE", "PROJECT", "offline_device", "plain_file", "primary_process", "ready_device"]
+__all__ = [
+    "NOTE_INSERT",
+    "NOTE_TABLE",
+    "PROJECT",
+    "ServedPrimary",
+    "check_same_settings",
+    "offline_device",
+    "open_device",
+    "plain_file",
+    "primary_process",
+    "ready_device",
+]
 
 NOTE_TABLE: Final = "CREATE TABLE note (id INTEGER PRIMARY KEY, title TEXT NOT NULL, n INTEGER, row_owner)"
+NOTE_INSERT: Final = "INSERT INTO note(title, n) VALUES (?, ?)"
 PROJECT: Final = Path(__file__).resolve().parent.parent
 _READY_S_MAX: Final = 120.0
 _STOP_S_MAX: Final = 30.0
+# What decides how fast SQLite writes and reads a file, and can be set.
+_SETTINGS: Final = (
+    "journal_mode", "synchronous", "page_size", "cache_size", "wal_autocheckpoint", "mmap_size", "secure_delete",
+    "foreign_keys", "locking_mode",
+)  # fmt: skip
+
+
+class ServedPrimary(NamedTuple):
+    """A primary in a process of its own."""
+
+    address: str
+    pid: int
 
 
 def plain_file(path: Path, rows: Iterable[tuple[Any, ...]] = (), *, autocommit: bool = False) -> sqlite3.Connection:
@@ -28,6 +52,8 @@ def plain_file(path: Path, rows: Iterable[tuple[Any, ...]] = (), *, autocommit: 
     connection = sqlite3.connect(path)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = NORMAL")
+    # some systems build their SQLite with it on: that would slow the peer down
+    connection.execute("PRAGMA secure_delete = OFF")
     connection.execute(NOTE_TABLE)
     connection.executemany("INSERT INTO note VALUES (?, ?, ?, ?)", rows)
     connection.commit()
@@ -36,12 +62,26 @@ def plain_file(path: Path, rows: Iterable[tuple[Any, ...]] = (), *, autocommit: 
     return connection
 
 
+def check_same_settings(connections: Mapping[str, Any]) -> None:
+    """Raises RuntimeError unless all connections write with the same settings: otherwise they are no peers."""
+    found = {
+        name: [connection.execute(f"PRAGMA {setting}").fetchone() for setting in _SETTINGS]
+        for name, connection in connections.items()
+    }
+    if len({str(settings) for settings in found.values()}) != 1:
+        raise RuntimeError(f"the files have different settings ({', '.join(_SETTINGS)}): {found}")
+
+
 @contextmanager
-def primary_process(path: Path, rows: Iterable[tuple[Any, ...]] = ()) -> Iterator[str]:
-    """Serve a new primary with the note table and ``rows`` (owner included); gives the address it listens on."""
-    plain_file(path, rows).close()
+def primary_process(path: Path, rows: Iterable[tuple[Any, ...]] = (), *, auth: str = "none") -> Iterator[ServedPrimary]:
+    """Serve a primary. A new file gets the note table and ``rows`` (owner included).
+
+    With ``auth='user'`` a device that signs in with a number belongs to the user of that number.
+    """
+    if not path.exists():
+        plain_file(path, rows).close()
     process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.serve_primary", str(path)],
+        [sys.executable, "-m", "benchmarks.serve_primary", str(path), auth],
         cwd=PROJECT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -53,7 +93,7 @@ def primary_process(path: Path, rows: Iterable[tuple[Any, ...]] = ()) -> Iterato
         address = process.stdout.readline().strip()
         if not address:
             raise RuntimeError("the primary did not start; its message is above")
-        yield address
+        yield ServedPrimary(address, process.pid)
     finally:
         with suppress(BrokenPipeError):
             process.stdin.close()  # tells it to stop
@@ -65,21 +105,31 @@ def primary_process(path: Path, rows: Iterable[tuple[Any, ...]] = ()) -> Iterato
         process.stdout.close()
 
 
-@contextmanager
-def ready_device(path: Path, address: str, *, autocommit: bool = False) -> Iterator[octodb.Connection]:
-    """A connected device whose database is downloaded; it syncs while it is measured."""
-    uri = f"file:{path}?node=secondary&connect={address}"
-    with closing(octodb.connect(uri, isolation_level=None if autocommit else "")) as device:
+def open_device(path: Path, address: str = "", *, user: int = 0, autocommit: bool = False) -> octodb.Connection:
+    """A device, ready to use. Without ``address`` it stays offline; ``user``: signed in as that user (auth=user)."""
+    uri = f"file:{path}?node=secondary" + (f"&connect={address}" if address else "")
+    device: octodb.Connection = octodb.connect(uri, isolation_level=None if autocommit else "")
+    try:
+        if user and not device.is_ready():
+            device.execute(f"PRAGMA user_login='{user}'")
         if not device.wait_ready(_READY_S_MAX):
             raise RuntimeError(f"the device did not get ready: {device.sync_status}")
+    except BaseException:
+        device.close()
+        raise
+    return device
+
+
+@contextmanager
+def ready_device(path: Path, address: str, *, user: int = 0, autocommit: bool = False) -> Iterator[octodb.Connection]:
+    """A connected device whose database is downloaded; it syncs while it is measured."""
+    with closing(open_device(path, address, user=user, autocommit=autocommit)) as device:
         yield device
 
 
 @contextmanager
 def offline_device(path: Path, address: str, *, autocommit: bool = False) -> Iterator[octodb.Connection]:
     """A device that was made ready and then opened again without ``connect=``: its engine has nothing to do."""
-    with ready_device(path, address):
-        pass
-    uri = f"file:{path}?node=secondary"
-    with closing(octodb.connect(uri, isolation_level=None if autocommit else "")) as device:
+    open_device(path, address).close()
+    with closing(open_device(path, autocommit=autocommit)) as device:
         yield device

@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.measuring import medians, seconds_of
-from benchmarks.nodes import offline_device, plain_file, primary_process, ready_device
+from benchmarks.measuring import Size, medians, seconds_of
+from benchmarks.nodes import check_same_settings, offline_device, plain_file, primary_process, ready_device
 from benchmarks.report import Comparison, Target
 
 __all__ = ["TITLE", "run"]
@@ -21,27 +21,29 @@ _SCAN: Final = Target("≤", 1.1)
 _SELECT: Final = "SELECT id, title, n FROM note WHERE id = ?"
 
 
-def run(folder: Path, *, quick: bool) -> list[Comparison]:
-    row_count, lookups, rounds = (2000, 200, 1) if quick else (1_000_000, 50_000, 5)
+def run(folder: Path, size: Size) -> list[Comparison]:
+    row_count, lookups = size.of((1_000_000, 20_000), (100_000, 10_000), (2000, 200))
+    key_rounds, scan_rounds = size.of((15, 5), (3, 3), (1, 1))
     rows = [(n, f"title of row {n}", n % 97, "*") for n in range(1, row_count + 1)]
     chance = random.Random(1)
     keys = [(chance.randint(1, row_count),) for _ in range(lookups)]
     comparisons: list[Comparison] = []
     with ExitStack() as stack:
-        address = stack.enter_context(primary_process(folder / "primary.db", rows))
+        address = stack.enter_context(primary_process(folder / "primary.db", rows)).address
         connections = {
             "plain": stack.enter_context(closing(plain_file(folder / "plain.db", rows))),
             "offline": stack.enter_context(offline_device(folder / "offline.db", address)),
             "connected": stack.enter_context(ready_device(folder / "connected.db", address)),
         }
+        check_same_settings(connections)
         del rows
-        kinds: tuple[tuple[str, Callable[[Any], None], int, Target], ...] = (
-            ("by key, cursor.execute().fetchone()", partial(_by_cursor, keys), lookups, _BY_KEY),
-            ("by key, connection.execute().fetchone()", partial(_by_connection, keys), lookups, _BY_KEY),
-            (f"scan of {row_count:,} rows, for row in …", _iterate, row_count, _SCAN),
-            (f"scan of {row_count:,} rows, fetchall()", _fetch_all, row_count, _SCAN),
+        kinds: tuple[tuple[str, Callable[[Any], None], int, int, Target], ...] = (
+            ("by key, cursor.execute().fetchone()", partial(_by_cursor, keys), lookups, key_rounds, _BY_KEY),
+            ("by key, connection.execute().fetchone()", partial(_by_connection, keys), lookups, key_rounds, _BY_KEY),
+            (f"scan of {row_count:,} rows, for row in …", _iterate, row_count, scan_rounds, _SCAN),
+            (f"scan of {row_count:,} rows, fetchall()", _fetch_all, row_count, scan_rounds, _SCAN),
         )
-        for what, work, count, target in kinds:
+        for what, work, count, rounds, target in kinds:
             found = medians(rounds, {name: partial(_seconds, work, each) for name, each in connections.items()})
             comparisons += [
                 Comparison(

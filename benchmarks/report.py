@@ -25,34 +25,36 @@ _FSYNC_ROUNDS: Final = 21
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """``sign`` is '≤' or '≥'; ``bound`` is a ratio to the peer, or a number per second where ``per_s``."""
+    """``sign`` is '≤' or '≥'; ``bound`` is a ratio to the peer, or a number in ``unit`` where that is not 'x'."""
 
     sign: str
     bound: float
-    per_s: bool = False
+    unit: str = "x"
 
     def reached_by(self, comparison: Comparison) -> bool:
-        value = comparison.ours if self.per_s else comparison.ratio
+        value = comparison.ratio if self.unit == "x" else comparison.ours
+        assert value is not None, "a ratio needs a peer"
         return value <= self.bound if self.sign == "≤" else value >= self.bound
 
     def __str__(self) -> str:
-        return f"{self.sign} {self.bound:,.0f}/s" if self.per_s else f"{self.sign} {self.bound:g}x"
+        return f"{self.sign} {self.bound:g}x" if self.unit == "x" else f"{self.sign} {self.bound:,g} {self.unit}"
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """``ours`` and ``theirs`` in ``unit``: both medians of the same rounds. No target: printed to be read beside."""
+    """``ours`` and ``theirs`` in ``unit``: both of the same rounds. ``theirs`` None: there is no peer. No target:
+    printed to be read beside."""
 
     what: str
     ours: float
     peer: str
-    theirs: float
+    theirs: float | None
     unit: str
     target: Target | None = None
 
     @property
-    def ratio(self) -> float:
-        return self.ours / self.theirs
+    def ratio(self) -> float | None:
+        return self.ours / self.theirs if self.theirs else None
 
     def cells(self) -> tuple[str, ...]:
         digits = 0 if self.ours >= 1000 else 2
@@ -61,8 +63,8 @@ class Comparison:
             self.what,
             f"{self.ours:,.{digits}f} {self.unit}",
             self.peer,
-            f"{self.theirs:,.{digits}f} {self.unit}",
-            f"{self.ratio:.2f}x",
+            "" if self.theirs is None else f"{self.theirs:,.{digits}f} {self.unit}",
+            "" if self.ratio is None else f"{self.ratio:.2f}x",
             "" if self.target is None else str(self.target),
             verdict,
         )

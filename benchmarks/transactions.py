@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.measuring import medians, seconds_of
-from benchmarks.nodes import offline_device, plain_file, primary_process, ready_device
+from benchmarks.measuring import Size, medians, seconds_of
+from benchmarks.nodes import check_same_settings, offline_device, plain_file, primary_process, ready_device
 from benchmarks.report import Comparison, Target
 
 __all__ = ["TITLE", "run"]
@@ -20,15 +20,16 @@ _INSERT: Final = "INSERT INTO note(title, n) VALUES (?, ?)"
 _ROWS: Final = [("a title of some length", n) for n in range(1000)]
 
 
-def run(folder: Path, *, quick: bool) -> list[Comparison]:
-    count, rounds = (2, 1) if quick else (20, 7)
+def run(folder: Path, size: Size) -> list[Comparison]:
+    count, rounds = size.of((20, 21), (5, 3), (2, 1))
     with ExitStack() as stack:
-        address = stack.enter_context(primary_process(folder / "primary.db"))
+        address = stack.enter_context(primary_process(folder / "primary.db")).address
         connections = {
             "plain": stack.enter_context(closing(plain_file(folder / "plain.db"))),
             "offline": stack.enter_context(offline_device(folder / "offline.db", address)),
             "connected": stack.enter_context(ready_device(folder / "connected.db", address)),
         }
+        check_same_settings(connections)
         comparisons: list[Comparison] = []
         for way, work in (("executemany", _executemany), ("loop of execute", _loop)):
             contestants = {name: partial(_seconds, work, each, count) for name, each in connections.items()}

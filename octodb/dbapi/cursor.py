@@ -13,6 +13,7 @@ from functools import partial
 from itertools import chain, islice
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Self
+from weakref import ref
 
 import apsw
 
@@ -80,16 +81,19 @@ class Cursor:
     """How many rows fetchmany() fetches when it is not told."""
 
     def __init__(self, connection: Connection, /) -> None:
-        if self._refusal == _RECURSIVE:
-            raise ProgrammingError(_RECURSIVE)
-        # connection.py imports this module, so what a connection is has to be told by what it has
-        if not hasattr(type(connection), "_begin_if_always_in_transaction"):
-            raise TypeError(f"Cursor() argument 1 must be octodb.Connection, not {type(connection).__name__}")
         if self._refusal is not _UNINITIALIZED:
+            if self._refusal == _RECURSIVE:
+                raise ProgrammingError(_RECURSIVE)
             self._raw_columns = self._columns = self._make_row = self._row_factory = self._lastrowid = None
             self._rowcount, self.arraysize = -1, 1
+        try:
+            self._source = self._raw = connection._db.cursor()
+        except AttributeError:
+            # connection.py imports this module, so what a connection is has to be told by what it has
+            if hasattr(type(connection), "_begin_if_always_in_transaction"):
+                raise
+            raise TypeError(f"Cursor() argument 1 must be octodb.Connection, not {type(connection).__name__}") from None
         self._connection = connection
-        self._source = self._raw = connection._db.cursor()
         self._refusal = None
 
     # --- running ---------------------------------------------------------------------------------
@@ -132,8 +136,14 @@ class Cursor:
                 if statement.verb not in _WITH_COLUMNS:
                     return self
                 if connection._readers is not None:
-                    connection._readers.add(self)
-                columns = columns_of(connection._db, raw, statement.text, bindings)
+                    connection._readers[id(self)] = ref(self)
+                    if len(connection._readers) > connection._readers_max:
+                        connection._forget_readers()
+                columns: Columns | None
+                try:
+                    columns = raw.get_description()
+                except apsw.ExecutionCompleteError:  # it has no rows, or is none that could have
+                    columns = columns_of(connection._db, raw, statement.text, bindings)
             else:
                 self._lastrowid = outcome.rowid
                 if prepared.is_dml:
@@ -201,8 +211,11 @@ class Cursor:
 
     def fetchone(self) -> Any:
         """The next row; None after the last."""
-        if self._refusal is None and get_ident() == self._connection._owner:
-            return self._fetchone()
+        if self._refusal is None and self._make_row is None and get_ident() == self._connection._owner:
+            try:
+                return self._source.fetchone()
+            except FOREIGN as error:
+                raise self._visible(error) from None
         with self._turn():
             return self._fetchone()
 

@@ -104,7 +104,8 @@ class EmbeddedLog:
         try:
             self._refresh()
             batch = _Batch(self._tables, self._nodes)
-            outcomes = [self._append_request(request, batch) for request in requests]
+            with self._applier.triggers.hearing_of_others():
+                outcomes = [self._append_request(request, batch) for request in requests]
             batch.store_nonces()
             for table, row_id in self._applier.deleted_ids.items():
                 self._meta.keep_row_id(table, row_id)

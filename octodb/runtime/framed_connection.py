@@ -39,6 +39,7 @@ class FramedConnection(asyncio.Protocol):
         self._decoder = FrameDecoder(HANDSHAKE_BYTES_MAX)
         self._transport: asyncio.Transport | None = None
         self._reason = ""
+        self._peer = ""
         self.bytes_in = 0
         self.bytes_out = 0
 
@@ -47,6 +48,9 @@ class FramedConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")
         self._transport = transport  # type: ignore[assignment] # uvloop's class is not asyncio's
+        # kept: a primary's status lists all its devices, several times a second
+        name = transport.get_extra_info("peername")
+        self._peer = f"{name[0]}:{name[1]}" if name else ""
 
     def data_received(self, data: bytes) -> None:
         self.bytes_in += len(data)
@@ -67,10 +71,8 @@ class FramedConnection(asyncio.Protocol):
 
     @property
     def peer(self) -> str:
-        if self._transport is None:
-            return ""
-        name = self._transport.get_extra_info("peername")
-        return f"{name[0]}:{name[1]}" if name else ""
+        """Address of the other side; '' when the connection is gone."""
+        return "" if self._transport is None else self._peer
 
     def forget_in_child(self) -> None:
         """This is a forked child: close its copy of the socket, which goes on in the parent."""

@@ -307,7 +307,7 @@ class PrimaryEngine:
             bytes_in=self._bytes[0] + sum(client.connection.bytes_in for client in list(self._clients)),
             bytes_out=self._bytes[1] + sum(client.connection.bytes_out for client in list(self._clients)),
             bind=self.bind,
-            nodes=len(self.connected_nodes()),
+            nodes=len(self._by_node),
             engine_pid=os.getpid() if self.running else None,
             engine_age_s=0.0 if self.running else None,
             last_error=self._last_error,

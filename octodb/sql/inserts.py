@@ -91,8 +91,8 @@ def complete_trigger(
     return _edited(sql, edits)
 
 
-def inserts_plain_values(sql: str, resolve: Resolve) -> bool:
-    """Whether ``sql`` can only add rows of the default owner, made of parameters and literals.
+def inserts_plain_values(sql: str, resolve: Resolve) -> str | None:
+    """The table, if ``sql`` can only add rows of the default owner to it, made of parameters and literals.
 
     That is INSERT INTO t (columns without the owner) VALUES (…), without OR, ON CONFLICT or expressions. When such
     a statement succeeds, whose its rows are and that they hold valid text need not be looked up.
@@ -100,20 +100,21 @@ def inserts_plain_values(sql: str, resolve: Resolve) -> bool:
     text = Text(sql)
     head = read_head(text)
     if head is None or head.columns is None or text.word(0) != "INSERT" or text.word(1) != "INTO":
-        return False
+        return None
     target = resolve(head.schema, head.table)
     if target is None or target.owner_column is None or text.word(head.body) != "VALUES":
-        return False
+        return None
     if any(same_name(column, target.owner_column) for column in head.columns):
-        return False
+        return None
     rows = read_rows(text, head.body + 1)
     if not rows or rows[-1].closing + 1 != len(text):
-        return False
-    return all(
+        return None
+    plain = all(
         behind - first == 1 and (text.kind(first) in _PLAIN_VALUES or text.word(first) == "NULL")
         for row in rows
         for first, behind in row.values
     )
+    return target.table if plain else None
 
 
 def generates_row_ids(sql: str, resolve: Resolve) -> bool:

@@ -6,13 +6,25 @@ Owns the reading of CREATE TRIGGER (https://www.sqlite.org/lang_createtrigger.ht
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from octodb.sql.insert_text import Text, read_head
 from octodb.sql.tokens import quote_name
 
-__all__ = ["trigger_statements", "twin_trigger"]
+__all__ = ["Twin", "trigger_statements", "twin_trigger"]
 
 _STATEMENTS = frozenset({"INSERT", "REPLACE", "UPDATE", "DELETE", "SELECT", "WITH", "VALUES"})
+
+
+@dataclass(frozen=True, slots=True)
+class Twin:
+    """``text``: the CREATE TEMP TRIGGER. It fires on ``event`` (INSERT, UPDATE, DELETE) of ``table`` and writes
+    ``targets``."""
+
+    text: str
+    event: str
+    table: str
+    targets: frozenset[str]
 
 
 def trigger_statements(text: Text) -> Iterator[Text]:
@@ -27,31 +39,30 @@ def trigger_statements(text: Text) -> Iterator[Text]:
             first = index + 1
 
 
-def twin_trigger(
-    sql: str, name: str, condition: str, wanted: Callable[[str], bool]
-) -> tuple[str, frozenset[str]] | None:
-    """A CREATE TEMP TRIGGER with the timing and event of the CREATE TRIGGER ``sql``, and those statements of its body
-    that write tables that are ``wanted``. It fires only where the SQL expression ``condition`` holds, too.
+def twin_trigger(sql: str, name: str, condition: str, wanted: Callable[[str], bool]) -> Twin | None:
+    """The twin of the CREATE TRIGGER ``sql`` with those statements of its body that write tables that are ``wanted``.
+    It fires only where the SQL expression ``condition`` holds, too.
 
-    Returns the text and the tables that it writes; None when there is nothing left to do, and for INSTEAD OF triggers.
+    None when there is nothing left to do, and for INSTEAD OF triggers.
     """
     text = Text(sql)
     statements = [(one, table) for one in trigger_statements(text) if (table := _written_table(one)) and wanted(table)]
-    first = _event(text)
+    first = _timing(text)
     on = next((i for i in range(first, len(text)) if text.word(i) == "ON"), len(text))
-    if not statements or text.word(first) == "INSTEAD" or text.name(on + 1) is None:
-        return None
     behind = on + 4 if text.text(on + 2) == "." else on + 2
     table = text.name(behind - 1)
+    if not statements or text.word(first) == "INSTEAD" or table is None:
+        return None
+    event = text.word(first + 1) if text.word(first) in {"BEFORE", "AFTER"} else text.word(first)
     body = _body(text) - 1
     when = next((i for i in range(behind, body) if text.word(i) == "WHEN"), body)
     original = sql[text.start(when + 1) : text.end(body - 1)] if when < body else "1"
     kept = "".join(sql[one.start(0) : one.end(len(one) - 1)] + "; " for one, _ in statements)
     twin = (
-        f"CREATE TEMP TRIGGER {quote_name(name)} {sql[text.start(first) : text.end(on)]} main.{quote_name(table or '')}"
+        f"CREATE TEMP TRIGGER {quote_name(name)} {sql[text.start(first) : text.end(on)]} main.{quote_name(table)}"
         f" FOR EACH ROW WHEN {condition} AND ({original}) BEGIN {kept}END"
     )
-    return twin, frozenset(table for _, table in statements)
+    return Twin(twin, event, table, frozenset(table for _, table in statements))
 
 
 def _body(text: Text) -> int:
@@ -60,7 +71,7 @@ def _body(text: Text) -> int:
     return next((i + 1 for i in begins if text.word(i + 1) in _STATEMENTS), len(text))
 
 
-def _event(text: Text) -> int:
+def _timing(text: Text) -> int:
     """Index of BEFORE, AFTER, INSTEAD, or of the event when none of them is written."""
     index = 1
     while text.word(index) in {"TEMP", "TEMPORARY", "TRIGGER"}:

@@ -5,7 +5,7 @@ SAVEPOINT and DDL, renewed after ROLLBACK TO. It sees every row change because e
 through ``NodeStatements``; it never begins or ends the transaction itself.
 
 ==============  =========================================================================
-begin           new session
+begin           new session; none for a transaction of one statement that tells its rows
 savepoint n     flush; mark n at the number of ops; new session where something was flushed
 rollback to n   forget the ops above the mark; new session
 release n       drop the mark
@@ -50,27 +50,46 @@ class Capture:
         self._db = db
         self._role = role
         self._user_id = user_id
+        self._active = False
         self._session: apsw.Session | None = None
         self._ops: list[bytes | CapturedDdl] = []
         self._marks: list[tuple[str, int]] = []
         self.shapes = Shapes(-1, {}, frozenset())
         # nothing but plain INSERTs of the own user's rows so far: then there is nothing to look at in the changeset
         self._only_own_inserts = True
+        self._told = b""  # what a statement has told of its rows
 
     @property
     def active(self) -> bool:
-        return self._session is not None
+        return self._active
 
     @property
     def marks(self) -> int:
         """How many savepoints are open."""
         return len(self._marks)
 
-    def begin(self) -> None:
+    def begin(self, *, watching: bool = True) -> None:
+        """``watching`` False: call ``watch`` before the first statement, or ``tell`` what the only one has done."""
+        self._active = True
         self._only_own_inserts = True
+        self._told = b""
         self._ops.clear()
         self._marks.clear()
-        self.renew()
+        if watching:
+            self.renew()
+
+    @property
+    def watching(self) -> bool:
+        return self._session is not None
+
+    def watch(self) -> None:
+        """From here on a session sees what statements do."""
+        if self._session is None:
+            self.renew()
+
+    def tell(self, changeset: bytes) -> None:
+        """The only statement of a transaction that is not watched has added these rows of the own user."""
+        self._told = changeset
 
     def wrote_more_than_own_inserts(self) -> None:
         """A statement ran whose rows may be anybody's: the changeset must be split row by row."""
@@ -120,7 +139,7 @@ class Capture:
 
         Raises OwnershipError or DataError, which leave the transaction open for the application to mend.
         """
-        last = self._session.changeset() if self._session is not None else b""
+        last = self._session.changeset() if self._session is not None else self._told
         if self._only_own_inserts and not self._ops:
             return [SplitChangeset({self._user_id: last}, None, b"", ())] if last else []
         found: list[CapturedOp] = []
@@ -136,6 +155,7 @@ class Capture:
 
     def end(self) -> None:
         """The transaction is over, whichever way."""
+        self._active = False
         if self._session is not None:
             self._session.close()
             self._session = None

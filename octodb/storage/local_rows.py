@@ -77,7 +77,7 @@ class LocalRows:
             except DATA_ERRORS:
                 self._displace(old, row, reason)
 
-    def begin_undo(self, changeset: bytes, shapes: Shapes, kept_up: frozenset[str] = frozenset()) -> LocalUndo:
+    def begin_undo(self, changeset: bytes, shapes: Shapes, following: frozenset[str] = frozenset()) -> LocalUndo:
         """Undo what a rejected transaction did to local rows, where they still hold what it wrote.
 
         ``kept_up``: folded names of tables that triggers keep up with the synced rows, so that they follow by
@@ -89,7 +89,7 @@ class LocalRows:
         returns: list[_Return] = []
         kept = 0
         for change, op, table, old, new in iterate(apsw.Changeset.invert(changeset)):
-            if fold_name(table) in kept_up:
+            if fold_name(table) in following:
                 continue
             shape = shapes.get(table)
             if shape is None or change.column_count != len(shape.columns):

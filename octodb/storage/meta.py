@@ -315,6 +315,7 @@ class Outbox:
 
     def __init__(self, db: apsw.Connection) -> None:
         self._db = db
+        self._writer = db.cursor()
 
     def append(
         self,
@@ -327,7 +328,7 @@ class Outbox:
         knew_rejected: int = 0,
     ) -> None:
         """Store a transaction. The caller holds the write lock since it learned the last nonce."""
-        self._db.execute(
+        self._writer.execute(
             "INSERT INTO _octodb_outbox(nonce, body, hash, undo, local, made_at, knew_rejected)"
             " VALUES (?, ?, ?, ?, ?, ?, ?)",
             (nonce, body, hash_of_body, undo, local, now, knew_rejected),

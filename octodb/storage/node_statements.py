@@ -7,7 +7,7 @@ PRAGMAs of octodb are answered by the port given to it. Knows nothing of network
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
@@ -23,6 +23,7 @@ from octodb.sql.statements import Statement, StatementKind
 from octodb.sql.tokens import TokenKind, fold_name, quote_name, tokenize
 from octodb.storage.capture import Capture
 from octodb.storage.guards import install_guards
+from octodb.storage.inserted_rows import InsertedRows
 from octodb.storage.meta import META_PREFIX, Meta
 from octodb.storage.recording import DeviceRecorder, Recorder
 from octodb.storage.schema_rules import (
@@ -67,12 +68,14 @@ _FIXED_PRAGMAS: Final = {
 class _Plan:
     """``statement`` is what is run. ``only_own_rows``: it can do nothing but add plain rows of our user.
 
-    ``generates_ids``: no row id comes about but by ``octo_next_id``.
+    ``generates_ids``: no row id comes about but by ``octo_next_id``. ``inserted``: where ``only_own_rows``, how to have
+    the rows without a session.
     """
 
     statement: Statement
     only_own_rows: bool = False
     generates_ids: bool = False
+    inserted: InsertedRows | None = None
 
 
 class NodePort(Protocol):
@@ -104,8 +107,11 @@ class NodeStatements(PlainStatements):
         self._recorder: Recorder | None = None
         self._plans: dict[str, _Plan] = {}
         self._temp_triggers = False  # the application made some: they may do anything
-        self._data_version = -1  # as SQLite counts the commits of other connections
-        self._next_ids: dict[str, int] = {}
+        # As SQLite counted commits after our last one (SQLITE_FCNTL_DATA_VERSION: unlike the PRAGMA's number, it counts
+        # our own, too, and costs a tenth).
+        self._data_version = -1
+        self._id_counters: dict[str, Iterator[int]] = {}  # what is left of our ids, where we know that
+        self._last_ids: dict[str, int] = {}  # the last one given to the statement that runs now
         self._generates_ids = False  # so does what runs now: what we remember of ids holds
         self._own_ids = (0, 0)
         self._generation = 0  # of the identity: a file that proves to be a copy is given another
@@ -159,7 +165,9 @@ class NodeStatements(PlainStatements):
             return super().run_many(cursor, statement, many)
         own = self._begin_write()
         try:
-            outcome = super().run_many(cursor, self._completed(statement), many)
+            plan = self._completed(statement)
+            run_many = self._run_many_own_rows if plan.only_own_rows else super().run_many
+            outcome = run_many(cursor, plan.statement, many)
         except BaseException as error:  # noqa: BLE001 - it is raised again
             self._after_error()
             # as in sqlite3, the rows before the one that failed stay
@@ -169,6 +177,13 @@ class NodeStatements(PlainStatements):
         if own:
             self._commit_or_roll_back()
         return outcome
+
+    def _run_many_own_rows(self, cursor: apsw.Cursor, statement: Statement, many: Iterable[Bindings]) -> Outcome:
+        """No trigger adds to the count of all changes, so one look at it before and after is enough."""
+        before = self.db.total_changes()
+        for _row in cursor.executemany(statement.text, many):
+            pass
+        return Outcome(self.db.total_changes() - before, self._last_rowid())
 
     def begin(self, text: str) -> None:
         self._require_ready()
@@ -294,12 +309,20 @@ class NodeStatements(PlainStatements):
     # --- writing statements --------------------------------------------------------------------------
 
     def _run_write(self, cursor: apsw.Cursor, statement: Statement, bindings: Bindings) -> Outcome | None:
-        own = self._begin_write()
+        own = self._begin_write(watching=False)
         try:
-            outcome = super().run(cursor, self._completed(statement), bindings)
+            plan = self._completed(statement)
+            if own and plan.inserted is not None:
+                outcome = self._insert_alone(cursor, plan.statement, plan.inserted, bindings)
+            else:
+                self._capture.watch()
+                cursor.execute(plan.statement.text, bindings)
+                outcome = self._outcome(cursor, plan.statement, bindings)
         except BaseException as error:  # noqa: BLE001 - it is raised again
             self._after_error()
-            if own and self.db.in_transaction:
+            if own and not self._capture.watching:
+                self.rollback()
+            elif own and self.db.in_transaction:
                 # what a failing statement leaves is nothing, or with OR FAIL the rows before the one that failed
                 self._commit_or_roll_back()
             raise self._as_ours(error) from None
@@ -307,16 +330,29 @@ class NodeStatements(PlainStatements):
             self._commit_or_roll_back()
         return outcome
 
-    def _begin_write(self) -> bool:
-        """Make sure that a write transaction with a capture is open. True when this call opened it."""
+    def _insert_alone(
+        self, cursor: apsw.Cursor, statement: Statement, inserted: InsertedRows, bindings: Bindings
+    ) -> Outcome:
+        """A transaction of one plain INSERT: the commonest, and the one that a session costs most."""
+        cursor.execute(statement.text + inserted.returning, bindings)
+        self._capture.tell(inserted.changeset(cursor.fetchall()))
+        return Outcome(self._changes(), self._last_rowid())
+
+    def _begin_write(self, *, watching: bool = True) -> bool:
+        """Make sure that a write transaction with a capture is open. True when this call opened it.
+
+        ``watching``: as for ``Capture.begin``, when it opens one.
+        """
         if self.db.in_transaction:
+            if self._fresh:
+                return False  # a statement before this one has seen to all that
             if not self._capture.active:
                 self._capture.begin()
             self._lock_late()
             self._refresh()
             return False
         self._begin_immediate()
-        self._began()
+        self._began(watching=watching)
         return True
 
     def _lock_late(self) -> None:
@@ -345,7 +381,7 @@ class NodeStatements(PlainStatements):
             self.release_snapshot()
             self._control.execute("BEGIN IMMEDIATE")
 
-    def _began(self) -> None:
+    def _began(self, *, watching: bool = True) -> None:
         self._explicit = True
         self._fresh = False
         try:
@@ -353,16 +389,15 @@ class NodeStatements(PlainStatements):
         except BaseException:
             self.rollback()  # no statement of the application has run: it must not find a transaction open
             raise
-        self._capture.begin()
+        self._capture.begin(watching=watching)
 
     def _refresh(self) -> None:
         """Once a transaction, with the lock held: has another connection committed, and changed the schema?"""
         if self._fresh:
             return
         self._fresh = True
-        version = self._control.execute("PRAGMA data_version").get  # to its end: a half-read result is a reader
-        if version != self._data_version:
-            self._data_version = version
+        if self.db.data_version("main") != self._data_version:
+            self._data_version = -1
             self._forget_remembered()
             if self._role is Role.SECONDARY and self._meta.get("generation", 0) != self._generation:
                 self._identity_changed()
@@ -381,7 +416,7 @@ class NodeStatements(PlainStatements):
 
     def _forget_remembered(self) -> None:
         """The last row ids and the last nonce hold as long as only this connection commits."""
-        self._next_ids.clear()
+        self._forget_ids()
         if self._recorder is not None:
             self._recorder.invalidate()
 
@@ -390,7 +425,7 @@ class NodeStatements(PlainStatements):
         self._version = shapes.version
         self._capture.shapes = shapes
         self._plans.clear()
-        self._next_ids.clear()
+        self._forget_ids()
         if isinstance(self._recorder, DeviceRecorder):
             self._recorder.schema_seq = self._meta.get("schema_seq", 0)
         changes = self.db.total_changes()
@@ -398,7 +433,7 @@ class NodeStatements(PlainStatements):
         self._own_changes += self.db.total_changes() - changes
         self._guards_unsettled = True
 
-    def _completed(self, statement: Statement) -> Statement:
+    def _completed(self, statement: Statement) -> _Plan:
         """What is run for a writing statement. Worked out once for each text and schema."""
         plan = self._plans.get(statement.text)
         if plan is None:
@@ -409,9 +444,9 @@ class NodeStatements(PlainStatements):
         if not plan.only_own_rows:
             self._capture.wrote_more_than_own_inserts()
         if not (plan.generates_ids and self._generates_ids):
-            self._next_ids.clear()
+            self._forget_ids()
             self._generates_ids = plan.generates_ids
-        return plan.statement
+        return plan
 
     def _plan(self, statement: Statement) -> _Plan:
         """An INSERT is given the row id and the owner that it leaves out. Raises for one into our own tables."""
@@ -426,7 +461,11 @@ class NodeStatements(PlainStatements):
         if self._temp_triggers:
             return _Plan(completed)
         alone = untriggered(resolve, shapes)
-        return _Plan(completed, inserts_plain_values(statement.text, alone), generates_row_ids(statement.text, alone))
+        generates_ids = generates_row_ids(statement.text, alone)
+        shape = shapes.get(inserts_plain_values(statement.text, alone) or "")
+        if shape is None:
+            return _Plan(completed, generates_ids=generates_ids)
+        return _Plan(completed, True, generates_ids, InsertedRows(shape))
 
     def _this_user(self, *_: Any) -> int:
         return self._identity.user_id
@@ -436,14 +475,24 @@ class NodeStatements(PlainStatements):
 
     def _next_id(self, *arguments: Any) -> int:
         """SQL function octo_next_id(table): one above every id of our range that the table has or had."""
-        table: str = arguments[0]
-        last = self._next_ids.get(table)
-        if last is None or not self._generates_ids:
-            last = max(last or 0, self._highest_id(table))
-        if last >= self._own_ids[1]:
-            raise OperationalError(f"{table} has no row ids left for node {self._identity.node_id}")
-        self._next_ids[table] = last + 1
-        return last + 1
+        counter = self._id_counters.get(arguments[0])
+        new_id = self._first_id(*arguments) if counter is None else next(counter, None)
+        if new_id is None:
+            raise OperationalError(f"{arguments[0]} has no row ids left for node {self._identity.node_id}")
+        return new_id
+
+    def _first_id(self, table: str) -> int | None:
+        """The next id where none is remembered, or where what is remembered need not hold; None when all are used."""
+        last = max(self._last_ids.get(table, 0), self._highest_id(table))
+        counter = iter(range(last + 1, self._own_ids[1] + 1))
+        if self._generates_ids:
+            self._id_counters[table] = counter
+        self._last_ids[table] = last + 1
+        return next(counter, None)
+
+    def _forget_ids(self) -> None:
+        self._id_counters.clear()
+        self._last_ids.clear()
 
     def _highest_id(self, table: str) -> int:
         shape = self._capture.shapes.get(table)
@@ -462,7 +511,7 @@ class NodeStatements(PlainStatements):
 
     def _after_error(self) -> None:
         """A failed statement may have used up ids, or have rolled the whole transaction back (OR ROLLBACK)."""
-        self._next_ids.clear()
+        self._forget_ids()
         if not self.db.in_transaction:
             self._rolled_back()
 
@@ -493,6 +542,7 @@ class NodeStatements(PlainStatements):
         except apsw.Error:
             self._take_back(number)
             raise
+        self._data_version = self.db.data_version("main")
         self._committed(number)
 
     def _write_down(self) -> int | None:
@@ -590,7 +640,7 @@ class NodeStatements(PlainStatements):
     def _run_rollback_to(self, cursor: apsw.Cursor, statement: Statement, bindings: Bindings) -> None:
         cursor.execute(statement.text, bindings)
         self._capture.rolled_back_to(statement.name)
-        self._next_ids.clear()
+        self._forget_ids()
         if self._guards_unsettled:
             self._schema_changed()
 

@@ -126,12 +126,16 @@ class Rebase:
 
     def begin_local_undo(self, nonce: int) -> LocalUndo:
         """See ``LocalRows.begin_undo``; ``local_rows.finish_undo`` is to follow."""
-        targets = self._applier.triggers.targets
-        return self.local_rows.begin_undo(self.row(nonce).local or b"", self.shapes, targets)
+        following = self._applier.triggers.following
+        return self.local_rows.begin_undo(self.row(nonce).local or b"", self.shapes, following)
 
     def before_schema_change(self) -> None:
         """Call before any schema change; ``use_schema`` afterwards."""
         self._applier.triggers.drop()
+
+    def hearing_of_others(self) -> AbstractContextManager[None]:
+        """Around what comes from others: see ``LocalTriggers``."""
+        return self._applier.triggers.hearing_of_others()
 
     def without_triggers(self) -> AbstractContextManager[None]:
         """What only this node has is not kept up meanwhile: it must not keep rows from being what they should."""
@@ -197,7 +201,8 @@ class Rebase:
         tables: set[str] = set()
         for parts in self._steps(group):
             changesets = [(owner, payload) for owner, payload in parts if isinstance(payload, bytes)]
-            self._apply(changesets, seq)
+            with self.hearing_of_others():
+                self._apply(changesets, seq)
             for _, changeset in changesets:
                 tables |= touched_tables(changeset).keys()
             for _, payload in parts:
@@ -273,7 +278,9 @@ class Rebase:
         for steps in foreign:
             for parts in steps:
                 changesets = [(owner, payload) for owner, payload in parts if isinstance(payload, bytes)]
-                if not self._applier.apply_plainly(changesets):
+                with self.hearing_of_others():
+                    fits = self._applier.apply_plainly(changesets)
+                if not fits:
                     self._db.execute("ROLLBACK TO octodb_direct")
                     self._db.execute("RELEASE octodb_direct")
                     return None

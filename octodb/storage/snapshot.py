@@ -157,7 +157,8 @@ class SnapshotLoader:
         columns = ", ".join(quote_name(column) for column in part.columns)
         marks = ", ".join("?" * len(part.columns))
         sql = f"INSERT INTO main.{quote_name(part.table)} ({columns}) VALUES ({marks})"
-        self._db.executemany(sql, part.rows)
+        with self._triggers.hearing_of_others():
+            self._db.executemany(sql, part.rows)
 
     def finish(self, tail: SnapshotTail) -> None:
         """Make the rest of the schema; the database is ready when this commits."""

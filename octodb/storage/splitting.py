@@ -183,7 +183,7 @@ class _Splitter:
             {owner: build(self._db, changes) for owner, changes in self._parts.items()},
             build(self._db, self._undo) if self._undo_differs else None,
             # a local table may have been dropped since: then there is nothing to keep
-            build(self._db, [change for change in self._local if self._shapes.get(change[1])]),
+            build(self._db, [change for change in self._local if self._shapes.get(change[1])]) if self._local else b"",
             tuple(self._deleted_ids),
         )
 

@@ -70,7 +70,8 @@ class Staging:
         rebuilt = self._swap_schema(header, tail, rebase)
         for shape in rebase.shapes.replicated():
             self._keep_highest_id(meta, shape, own_ids)
-            self._swap_rows(shape, rebase)
+            with rebase.hearing_of_others():
+                self._swap_rows(shape, rebase)
         rebase.before_schema_change()
         rebase.make_again(local_objects)
         rebase.use_schema()

@@ -122,6 +122,10 @@ class PlainStatements:
             if statement.verb == "ATTACH":
                 refuse_attached_node(self.db)
             return None
+        return self._outcome(cursor, statement, bindings)
+
+    def _outcome(self, cursor: apsw.Cursor, statement: Statement, bindings: Bindings) -> Outcome:
+        """What a writing statement did that ``cursor`` has executed."""
         if not statement.has_returning:
             return Outcome(self._changes(), self._last_rowid())
         columns = columns_of(self.db, cursor, statement.text, bindings)

@@ -7,6 +7,7 @@ frame, the three bits below are reserved and must be 0, the low 28 bits are the 
 
 from __future__ import annotations
 
+import struct
 from typing import Final
 
 from octodb.errors import ProtocolError
@@ -18,6 +19,7 @@ _HEADER_BYTES: Final = 4
 _MORE: Final = 0x8000_0000
 _RESERVED: Final = 0x7000_0000
 _LENGTH: Final = 0x0FFF_FFFF
+_read_header: Final = struct.Struct(">I").unpack_from
 
 
 def encode_frames(message: bytes) -> bytes:
@@ -55,14 +57,17 @@ class FrameDecoder:
         messages: list[bytes] = []
         position = 0
         while len(buffer) - position >= _HEADER_BYTES:
-            header = int.from_bytes(buffer[position : position + _HEADER_BYTES], "big")
+            (header,) = _read_header(buffer, position)
             length = header & _LENGTH
             self._check(header, length)
-            end = position + _HEADER_BYTES + length
+            start, end = position + _HEADER_BYTES, position + _HEADER_BYTES + length
             if len(buffer) < end:
                 break
-            self._message += memoryview(buffer)[position + _HEADER_BYTES : end]
             position = end
+            if not header & _MORE and not self._message:
+                messages.append(bytes(buffer[start:end]))  # the usual one: a message of one frame
+                continue
+            self._message += memoryview(buffer)[start:end]
             if not header & _MORE:
                 messages.append(bytes(self._message))
                 self._message.clear()
