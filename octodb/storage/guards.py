@@ -11,7 +11,7 @@ from typing import Final
 import apsw
 
 from octodb.model.identities import Role
-from octodb.sql.tokens import quote_name
+from octodb.sql.tokens import quote_name, quote_text
 from octodb.storage.shapes import Shapes, TableShape
 
 __all__ = ["OWNER_MESSAGE", "install_guards"]
@@ -20,13 +20,17 @@ _PREFIX: Final = "_octodb_guard_"
 OWNER_MESSAGE: Final = "octodb: row_owner can only widen"
 
 
-def install_guards(db: apsw.Connection, shapes: Shapes, role: Role, user_id: int) -> None:
-    """Replace the guards of this connection by those for the given schema. No transaction may hold them open."""
+def install_guards(db: apsw.Connection, shapes: Shapes, role: Role, user_id: int, own_ids: tuple[int, int]) -> None:
+    """Replace the guards of this connection by those for the given schema. No transaction may hold them open.
+
+    ``own_ids``: the row ids that this node hands out.
+    """
     old = db.execute("SELECT name FROM temp.sqlite_schema WHERE type = 'trigger' AND name GLOB ?", (_PREFIX + "*",))
     for (name,) in old.fetchall():
         _drop(db, str(name))
     for number, shape in enumerate(shapes.replicated()):
-        for statement in _guards(f"{_PREFIX}{number}", shape, role, user_id):
+        name = f"{_PREFIX}{number}"
+        for statement in _guards(name, shape, role, user_id) + _watches(name, shape, own_ids):
             db.execute(statement)
 
 
@@ -57,6 +61,24 @@ def _guards(name: str, shape: TableShape, role: Role, user_id: int) -> list[str]
         f"CREATE TEMP TRIGGER {name}_delete BEFORE DELETE ON {shape.quoted} WHEN {foreign} {skip}",
         # rows of others are skipped by the guard above, so they must not end the statement here
         _owner_guard(name, shape, f"{foreign} OR OLD.{owner} IS NULL AND NEW.{owner} IN {own}"),
+    ]
+
+
+def _watches(name: str, shape: TableShape, own_ids: tuple[int, int]) -> list[str]:
+    """Tell of the highest row of our range that goes: an INSERT later in the transaction must not be given its id.
+
+    The function is called for the row that was the highest only; looking costs a step down the table's tree.
+    """
+    if shape.row_id_column is None:
+        return []
+    column = quote_name(shape.row_id_column)
+    ours = f"BETWEEN {own_ids[0]} AND {own_ids[1]}"
+    highest = f"(SELECT coalesce(max({column}), 0) FROM {shape.quoted} WHERE {column} {ours})"
+    body = f"BEGIN SELECT octo_id_gone({quote_text(shape.name)}, OLD.{column}); END"
+    when = f"WHEN OLD.{column} {ours} AND OLD.{column} > {highest}"
+    return [
+        f"CREATE TEMP TRIGGER {name}_gone AFTER DELETE ON {shape.quoted} {when} {body}",
+        f"CREATE TEMP TRIGGER {name}_moved AFTER UPDATE OF {column} ON {shape.quoted} {when} {body}",
     ]
 
 

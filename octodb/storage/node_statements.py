@@ -114,6 +114,7 @@ class NodeStatements(PlainStatements):
         self._last_ids: dict[str, int] = {}  # the last one given to the statement that runs now
         self._generates_ids = False  # so does what runs now: what we remember of ids holds
         self._own_ids = (0, 0)
+        self._gone_ids: dict[str, int] = {}  # highest id of a table that was deleted in the open transaction
         self._generation = 0  # of the identity: a file that proves to be a copy is given another
         self._own_changes = 0  # rows of ours that the application did not change
         self._fresh = False  # schema looked at in this transaction
@@ -126,6 +127,7 @@ class NodeStatements(PlainStatements):
         db.create_scalar_function("this_user", self._this_user, 0)
         db.create_scalar_function("this_node", self._this_node, 0)
         db.create_scalar_function("octo_next_id", self._next_id, 1)
+        db.create_scalar_function("octo_id_gone", self._id_gone, 2)
         db.create_scalar_function("octo_checked_owner", self._checked_owner, 1)
         self._handlers: dict[StatementKind, Callable[..., Outcome | None]] = {
             StatementKind.INSERT: self._run_write,
@@ -429,7 +431,7 @@ class NodeStatements(PlainStatements):
         if isinstance(self._recorder, DeviceRecorder):
             self._recorder.schema_seq = self._meta.get("schema_seq", 0)
         changes = self.db.total_changes()
-        install_guards(self.db, shapes, self._role, self._identity.user_id)
+        install_guards(self.db, shapes, self._role, self._identity.user_id, self._own_ids)
         self._own_changes += self.db.total_changes() - changes
         self._guards_unsettled = True
 
@@ -483,12 +485,19 @@ class NodeStatements(PlainStatements):
 
     def _first_id(self, table: str) -> int | None:
         """The next id where none is remembered, or where what is remembered need not hold; None when all are used."""
-        last = max(self._last_ids.get(table, 0), self._highest_id(table))
+        last = max(self._last_ids.get(table, 0), self._gone_ids.get(table, 0), self._highest_id(table))
         counter = iter(range(last + 1, self._own_ids[1] + 1))
         if self._generates_ids:
             self._id_counters[table] = counter
         self._last_ids[table] = last + 1
         return next(counter, None)
+
+    def _id_gone(self, *arguments: Any) -> None:
+        """SQL function octo_id_gone(table, id): it was the highest. It is not given again, in this transaction
+        either."""
+        table, row_id = arguments
+        self._gone_ids[table] = max(row_id, self._gone_ids.get(table, 0))
+        self._forget_ids()
 
     def _forget_ids(self) -> None:
         self._id_counters.clear()
@@ -580,6 +589,7 @@ class NodeStatements(PlainStatements):
 
     def _ended(self) -> None:
         self._capture.end()
+        self._gone_ids.clear()
         self._fresh = False
         self._explicit = self._lazy = False
 

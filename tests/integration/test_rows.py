@@ -376,3 +376,25 @@ def test_our_tables_are_not_for_applications_however_they_are_named(world):
             device.execute(statement)
     device.execute("INSERT INTO t (a) VALUES ('_octodb_outbox')")
     device.commit()
+
+
+@pytest.mark.parametrize(
+    "gone",
+    ["DELETE FROM t WHERE a = 2", "DELETE FROM t", "REPLACE INTO t (id, a) SELECT max(id) - 100, 9 FROM t; DELETE FROM t",
+     "UPDATE t SET id = id - 1000"],
+)  # fmt: skip
+def test_a_row_id_is_not_used_again_in_the_transaction_in_which_its_row_goes(world, gone):
+    world.primary("CREATE TABLE t (id INTEGER PRIMARY KEY, a, row_owner)")
+    device = world.device("device")
+    device.execute("INSERT INTO t (a) VALUES (1), (2)")
+    device.commit()
+    highest = device.execute("SELECT max(id) FROM t").fetchone()[0]
+    for statement in gone.split(";"):
+        device.execute(statement)
+    device.execute("INSERT INTO t (a, row_owner) VALUES (3, NULL)")
+    assert device.execute("SELECT id FROM t WHERE a = 3").fetchone()[0] > highest
+    device.execute("DELETE FROM t WHERE a = 3")
+    device.execute("INSERT INTO t (a) VALUES (4)")
+    device.commit()
+    assert device.execute("SELECT id FROM t WHERE a = 4").fetchone()[0] == highest + 2
+    assert device.wait_synced(10)
