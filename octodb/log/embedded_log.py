@@ -7,7 +7,7 @@ connection of its own; never talks to a device.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import apsw
@@ -18,6 +18,7 @@ from octodb.model.identities import ADMIN_ID, row_id_range
 from octodb.model.owners import EVERYBODY
 from octodb.model.transactions import (
     CHAIN_START,
+    PUSHED_HASH_BYTES,
     Body,
     Rejection,
     body_hash,
@@ -36,7 +37,8 @@ __all__ = ["AdminAppender", "EmbeddedLog", "PushRequest", "PushedBody"]
 
 @dataclass(frozen=True, slots=True)
 class PushedBody:
-    """``knew_rejected``: see PushedTransaction; NOT_TOLD (-1) where the device does not tell."""
+    """``hash``: as pushed, all of it or its beginning. ``knew_rejected``: see PushedTransaction; NOT_TOLD (-1) where
+    the device does not tell."""
 
     nonce: int
     hash: bytes
@@ -138,8 +140,10 @@ class EmbeddedLog:
             return AppendOutcome(pushed.nonce, "skipped")
         if pushed.nonce > last + 1:
             return AppendOutcome(pushed.nonce, "gap")
-        if body_hash(pushed.body) != pushed.hash:
+        digest = body_hash(pushed.body)
+        if len(pushed.hash) < PUSHED_HASH_BYTES or not digest.startswith(pushed.hash):
             return AppendOutcome(pushed.nonce, "corrupt")
+        pushed = replace(pushed, hash=digest)
         if pushed.nonce <= last:
             return self._known(request.node_id, pushed)
         batch.set_last_nonce(request.node_id, pushed.nonce)

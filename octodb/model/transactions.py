@@ -20,6 +20,7 @@ __all__ = [
     "BODY_BYTES_MAX",
     "CHAIN_START",
     "HASH_BYTES",
+    "PUSHED_HASH_BYTES",
     "Body",
     "Op",
     "Rejection",
@@ -30,6 +31,8 @@ __all__ = [
 ]
 
 HASH_BYTES: Final = 16
+# Of a hash that is sent with its body: damage shows, and who receives it computes the whole.
+PUSHED_HASH_BYTES: Final = 8
 # One transaction must fit a primary's memory many times over; larger ones are refused when they are made.
 BODY_BYTES_MAX: Final = 64 * 1024 * 1024
 CHAIN_START: Final = bytes(HASH_BYTES)

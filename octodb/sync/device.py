@@ -29,7 +29,7 @@ from octodb.model.identities import Identity
 from octodb.model.node_uri import Address
 from octodb.model.snapshots import SnapshotHeader, SnapshotRows, SnapshotTail
 from octodb.model.status import AuthStatus, LogStatus, NodeState, SnapshotStatus
-from octodb.model.transactions import Rejection
+from octodb.model.transactions import HASH_BYTES, PUSHED_HASH_BYTES, Rejection
 from octodb.sync.backoff import ServerHealth, ServerList
 from octodb.sync.checking import Checking
 from octodb.sync.effects import (
@@ -481,7 +481,9 @@ class DeviceSync:
         self._enter(Phase.SUBSCRIBED, now)
         facts = self.facts
         ready = facts.identity.ready
-        self._window = PushWindow(self._primary_nonce)
+        assert self._challenge is not None
+        hash_bytes = PUSHED_HASH_BYTES if self._challenge.network_id else HASH_BYTES
+        self._window = PushWindow(self._primary_nonce, hash_bytes)
         download = self._download
         subscribe = Subscribe(
             facts.session_token,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from octodb.model.transactions import HASH_BYTES
 from octodb.wire.messages import Push, PushedTransaction
 
 __all__ = ["PushWindow"]
@@ -19,9 +20,13 @@ _BYTES_MAX: Final = 4 * 1024 * 1024
 
 
 class PushWindow:
-    """One connection's. ``primary_nonce``: the newest transaction of this device that the primary has judged."""
+    """One connection's. ``primary_nonce``: the newest transaction of this device that the primary has judged.
 
-    def __init__(self, primary_nonce: int = 0) -> None:
+    ``hash_bytes``: how much of a hash is sent.
+    """
+
+    def __init__(self, primary_nonce: int = 0, hash_bytes: int = HASH_BYTES) -> None:
+        self._hash_bytes = hash_bytes
         self.sent_nonce = 0
         self._counted = (
             primary_nonce  # the primary will have judged everything up to here when it has read what is sent
@@ -44,7 +49,7 @@ class PushWindow:
         for nonce, digest, body, knew_rejected in found:
             if nonce > self._counted + 1:
                 transactions.append(PushedTransaction(nonce - 1, b"", b""))
-            transactions.append(PushedTransaction(nonce, digest, body, knew_rejected))
+            transactions.append(PushedTransaction(nonce, digest[: self._hash_bytes], body, knew_rejected))
             self._counted = max(self._counted, nonce)
             self._sizes[nonce] = len(body)
             self._bytes += len(body)

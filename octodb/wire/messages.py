@@ -155,7 +155,8 @@ class Denied(msgspec.Struct, array_like=True, frozen=True, tag=10):
 
 
 class PushedTransaction(msgspec.Struct, array_like=True, frozen=True):
-    """``knew_rejected``: the newest rejected one the device knew of when it made this one, or NOT_TOLD.
+    """``hash``: the first PUSHED_HASH_BYTES of the body's hash or all of it; damage on the way shows, and the primary
+    computes it anew. ``knew_rejected``: the newest rejected one the device knew of when it made this one, or NOT_TOLD.
 
     An empty hash and body: everything up to ``nonce`` that the primary does not know has had its verdict, from a
     primary that was restored since or under another identity; it will not come again.
