@@ -16,7 +16,7 @@ import time
 import octodb
 from octodb.log import embedded_log
 from octodb.runtime import device_engine
-from octodb.storage import device_store
+from octodb.storage import device_store, rebase
 from octodb.storage.node_statements import NodeStatements
 from tests.crash.black_box import APPLICATION, COMMAND, STORAGE, BlackBox
 
@@ -38,14 +38,14 @@ def login_of(user):
 def watch(box):
     """Wrap what the kills are aimed at."""
     box.watch(NodeStatements, "_commit", APPLICATION, "commit: writing down")
-    box.turn(NodeStatements, "_write_down", APPLICATION, "commit: COMMIT")
+    box.watch(NodeStatements, "_commit_written", APPLICATION, "commit: COMMIT")
     log, store = embedded_log.EmbeddedLog, device_store.DeviceStore
     box.watch(log, "append", STORAGE, "waiting to push")  # for the write lock
     box.turn(log, "_refresh", STORAGE, "push: judging")
     box.turn(embedded_log._Batch, "store_nonces", STORAGE, "push: COMMIT")
     box.watch(store, "bring_in", STORAGE, "waiting to apply")
-    box.turn(store, "_refresh", STORAGE, "apply: rebasing")
-    box.turn(store, "_store", STORAGE, "apply: COMMIT")
+    box.turn(rebase.Rebase, "begin", STORAGE, "apply: rebasing")
+    box.turn(rebase.Rebase, "finish", STORAGE, "apply: COMMIT")
     box.watch(store, "store_welcome", STORAGE, "storing the welcome")
     box.watch(store, "read_outbox", STORAGE, "reading the outbox")
     box.watch(device_engine, "_load_part", STORAGE, "download")

@@ -381,7 +381,7 @@ def test_our_tables_are_not_for_applications_however_they_are_named(world):
 @pytest.mark.parametrize(
     "gone",
     ["DELETE FROM t WHERE a = 2", "DELETE FROM t",
-    "REPLACE INTO t (id, a) SELECT max(id) - 100, 9 FROM t; DELETE FROM t", "UPDATE t SET id = id - 1000"],
+     "REPLACE INTO t (id, a) SELECT max(id) - 100, 9 FROM t; DELETE FROM t", "UPDATE t SET id = id - 1000"],
 )  # fmt: skip
 def test_a_row_id_is_not_used_again_in_the_transaction_in_which_its_row_goes(world, gone):
     world.primary("CREATE TABLE t (id INTEGER PRIMARY KEY, a, row_owner)")

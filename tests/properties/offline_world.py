@@ -14,6 +14,7 @@ from octodb.storage.node_statements import NodeStatements
 from octodb.storage.primary_store import PrimaryStore
 from octodb.storage.recording import DeviceRecorder, PrimaryRecorder
 from octodb.storage.snapshot import SnapshotReader
+from octodb.sync.push_window import PushWindow
 
 CLOCK = itertools.count(1)
 
@@ -124,9 +125,13 @@ class Device(Node):
         found = self.store.read_outbox(0, count_max, 1 << 20)
         if not found:
             return
-        request = PushRequest(self.record.node_id, self.user_id, [PushedBody(*one) for one in found])
+        window = PushWindow(self.primary.store.find(self.record.public_key).last_nonce)
+        pushed = [
+            PushedBody(one.nonce, one.hash, one.body, one.knew_rejected) for one in window.push(found).transactions
+        ]
+        request = PushRequest(self.record.node_id, self.user_id, pushed)
         (outcome,), _ = self.primary.log.append([request])
-        assert {one.kind for one in outcome.outcomes} <= {"accepted", "rejected"}, outcome
+        assert {one.kind for one in outcome.outcomes} <= {"accepted", "rejected", "skipped"}, outcome
         if not lose_answer:
             self.refusals += [(one.nonce, one.rejection) for one in outcome.outcomes if one.kind == "rejected"]
 
