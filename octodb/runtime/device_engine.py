@@ -21,10 +21,10 @@ from octodb.model.snapshots import SnapshotHeader, SnapshotRows, SnapshotTail
 from octodb.model.status import NodeState, SyncStatus
 from octodb.runtime.file_identity import FileIdentity
 from octodb.runtime.framed_connection import FramedConnection
-from octodb.runtime.surroundings import Pokes, Surroundings
+from octodb.runtime.surroundings import Pokes, Storage, Surroundings
 from octodb.storage.apsw_errors import explained
 from octodb.storage.database import close_in_child
-from octodb.storage.device_store import Adoption, DeviceStore, Incoming, IncomingEntry, NotOurOwn
+from octodb.storage.device_store import Adoption, DeviceStore, DeviceSums, Incoming, IncomingEntry, NotOurOwn
 from octodb.storage.meta import Meta
 from octodb.sync.checking import Checking
 from octodb.sync.device import DeviceFacts, DeviceSync
@@ -87,6 +87,9 @@ class DeviceEngine:
         self._looked_at = 0.0
         self._gone: str | None = None  # what is wrong when the file is not at its path any more
         self._status = SyncStatus()
+        self._reading: Storage | None = None
+        self._sums: DeviceSums | None = None
+        self._summing: asyncio.Task[None] | None = None
         self._new_keys: tuple[bytes, bytes] | None = None  # private and public, for a file that is a copy
 
     # --- life ----------------------------------------------------------------------------------------
@@ -109,13 +112,19 @@ class DeviceEngine:
         with suppress(TimeoutError):
             async with asyncio.timeout(_FINISH_S_MAX):
                 await self._performing.acquire()  # and kept: nothing more is begun
-        for task in [*self._tasks, *([self._dialing] if self._dialing else [])]:
-            task.cancel()
+        for task in (*self._tasks, self._dialing, self._summing):
+            if task is not None:
+                task.cancel()
         if self._connection is not None:
             self._connection.abort("this process closed the database")
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._storage.run(self._close_store)
         self._storage.close()
+        if self._reading is not None:
+            if self._sums is not None:
+                self._sums.db.interrupt()
+                await self._reading.run(self._sums.db.close, True)
+            self._reading.close()
         if self._pokes is not None:
             self._pokes.close()
         if self._sync is not None:
@@ -134,7 +143,8 @@ class DeviceEngine:
             self._pokes.forget_in_child()
         if self._connection is not None:
             self._connection.forget_in_child()
-        return self._store is None or close_in_child(self._db)
+        inherited = [*([] if self._store is None else [self._db]), *([] if self._sums is None else [self._sums.db])]
+        return all([close_in_child(db) for db in inherited])  # noqa: C419 - each is closed
 
     def _close_store(self) -> None:
         if self._store is not None:
@@ -369,10 +379,7 @@ class DeviceEngine:
         elif isinstance(effect, AbandonSnapshot):
             await self._storage.run_patiently(_abandon, store)
         elif isinstance(effect, ReadSums):
-            ours = await self._storage.run_patiently(
-                store.sums, effect.seq, effect.table, effect.low, effect.high, effect.bounds
-            )
-            self._handle(sync.sums_read(effect, ours, self._surroundings.monotonic()))
+            self._summing = asyncio.create_task(self._read_sums(effect))
         elif isinstance(effect, RepairRange):
             done = await self._storage.run_patiently(
                 store.repair, effect.seq, effect.table, effect.low, effect.high, effect.columns, effect.rows
@@ -380,6 +387,21 @@ class DeviceEngine:
             self._handle(sync.repaired(effect, done=done))
         else:
             await self._perform_on_identity(effect)
+
+    async def _read_sums(self, effect: ReadSums) -> None:
+        """Beside the other work: what arrives meanwhile is stored, and ends the comparison."""
+        if self._reading is None:
+            self._reading = self._surroundings.storage("octodb-checksums")
+        try:
+            if self._sums is None:
+                self._sums = DeviceSums(self._surroundings.reading_connection(self._uri.path))
+            arguments = (effect.seq, effect.table, effect.low, effect.high, effect.bounds)
+            ours = await self._reading.run(self._sums.compute, *arguments)
+        except Exception as error:  # noqa: BLE001 - whatever it was, nothing was written; another time
+            self._emit("error", {"code": "checksum", "reason": explained(error)})
+            ours = None
+        if self._sync is not None:
+            self._handle(self._sync.sums_read(effect, ours, self._surroundings.monotonic()))
 
     async def _perform_on_identity(self, effect: Effect) -> None:
         sync, store = self._sync, self._store

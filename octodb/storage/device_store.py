@@ -27,7 +27,16 @@ from octodb.storage.shapes import Shapes
 from octodb.storage.snapshot import SnapshotLoader
 from octodb.storage.staging import Staging
 
-__all__ = ["Adoption", "DeviceCursor", "DeviceStore", "Incoming", "IncomingEntry", "NotOurOwn", "RebaseResult"]
+__all__ = [
+    "Adoption",
+    "DeviceCursor",
+    "DeviceStore",
+    "DeviceSums",
+    "Incoming",
+    "IncomingEntry",
+    "NotOurOwn",
+    "RebaseResult",
+]
 
 _T = TypeVar("_T")
 _LOST = "the primary was restored from a backup and lacks it: it is offered again"
@@ -338,41 +347,22 @@ class DeviceStore:
 
     # --- checksums -----------------------------------------------------------------------------------
 
-    def sums(
-        self, seq: int, table: str, low: Key, high: Key, bounds: Sequence[Sequence[Any]]
-    ) -> list[tuple[str, int, int]] | None:
-        """(table, rows, sum) of every table, or of the parts of a range that ``bounds`` cut; None: this device is not
-        at ``seq`` any more, or has a queue."""
-        self._db.execute("BEGIN")
-        try:
-            if not self._is_at(seq):
-                return None
-            sums = Checksums(self._db)
-            if not table:
-                return sums.tables()
-            shape = sums.table(table)
-            return None if shape is None else sums.parts(shape, low, high, bounds)
-        finally:
-            self._db.execute("COMMIT")
-
     def repair(
         self, seq: int, table: str, low: Key, high: Key, columns: tuple[str, ...], rows: list[list[Any]]
     ) -> bool:
-        """Make the rows of a range those that the primary has. False, and nothing done: as with ``sums``."""
+        """Make the rows of a range those that the primary has. False, and nothing done: this device is not at
+        ``seq`` any more, or has a queue."""
 
         def work() -> bool:
             self._rebase.begin(self.identity())
             shape = self._rebase.shapes.get(table)
-            if not self._is_at(seq) or shape is None or shape.columns != columns:
+            if not _is_at(self._db, seq) or shape is None or shape.columns != columns:
                 return False
             self._rebase.replace_range(shape, low, high, rows)
             self._rebase.finish()
             return True
 
         return self._in_transaction(work)
-
-    def _is_at(self, seq: int) -> bool:
-        return self.cursor().seq == seq and self._outbox.oldest() is None
 
     def replicated_tables(self) -> tuple[str, ...]:
         return tuple(sorted(shape.name for shape in self._rebase.shapes.replicated()))
@@ -388,6 +378,36 @@ class DeviceStore:
                 self._db.execute("ROLLBACK")
             raise
         return result
+
+
+class DeviceSums:
+    """A device's checksums, on a reading connection of its own: a large database takes seconds."""
+
+    def __init__(self, db: apsw.Connection) -> None:
+        self.db = db
+
+    def compute(
+        self, seq: int, table: str, low: Key, high: Key, bounds: Sequence[Sequence[Any]]
+    ) -> list[tuple[str, int, int]] | None:
+        """(table, rows, sum) of every table, or of the parts of a range that ``bounds`` cut.
+
+        None: this device is not at ``seq`` any more, or has a queue.
+        """
+        self.db.execute("BEGIN")
+        try:
+            if not _is_at(self.db, seq):
+                return None
+            sums = Checksums(self.db)
+            if not table:
+                return sums.tables()
+            shape = sums.table(table)
+            return None if shape is None else sums.parts(shape, low, high, bounds)
+        finally:
+            self.db.execute("COMMIT")
+
+
+def _is_at(db: apsw.Connection, seq: int) -> bool:
+    return bool(Meta(db).get("cursor", 0) == seq) and Outbox(db).oldest() is None
 
 
 def queue_status(db: apsw.Connection, now: float) -> QueueStatus:

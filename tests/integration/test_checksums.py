@@ -66,7 +66,7 @@ def test_what_differs_is_told_and_mended(world, synced, name):
     device.on("repaired", told.append)
     before = device.sync_status["bytes"]["in"]
     damage(world, *DAMAGES[name])
-    assert check(device).startswith("repaired: ")
+    assert check(device).startswith(("repaired: ", "ok")), "ok where the engine was faster by itself"
     wait_for(lambda: len(told) >= 2)
     assert told[0]["code"] == "checksum"
     for table in ("t", "pair"):
@@ -103,7 +103,7 @@ def test_verify_of_the_command_line(world, synced):
     assert (found.returncode, found.stdout) == (0, "every row is as on the primary\n"), found.stderr
     damage(world, "DELETE FROM t WHERE id % 4000 = 1")
     found = verify(world.device_uri("device"), "--json")
-    assert json.loads(found.stdout) == {"v": 1, "result": "repaired", "tables": ["t"]}
+    assert json.loads(found.stdout) == {"v": 1, "result": "repaired", "tables": ["t"]}, found
     found = verify(f"{world.folder}/primary.db")
     assert found.returncode == 0
     assert "primary" in found.stdout

@@ -37,6 +37,12 @@ TABLES = ("item", "part", "word", "tally")
 _NAMES = [f"n{n}" for n in range(8)]
 _VALUES = [None, 0, 1.5, -0.0, "text", "é\U0001f600", b"\x00\xff", 1 << 62, "long" * 300]
 
+# more than a chunk of a download and a message of entries
+_MANY_ROWS = (
+    "INSERT OR IGNORE INTO word (spelling, mark)"
+    " WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000) SELECT ? || '-' || i, ? FROM n"
+)
+
 
 def _name(r):
     return r.choice(_NAMES)
@@ -84,6 +90,8 @@ def device_statement(r, mark):
         (2, "UPDATE word SET count = count + 1 WHERE spelling >= ?", (_name(r),)),
         (1, "UPDATE OR REPLACE word SET spelling = ? WHERE spelling = ?", (_name(r), _name(r))),
         (1, "DELETE FROM word WHERE spelling = ?", (_name(r),)),
+        (0.2, "UPDATE OR IGNORE part SET value = zeroblob(?)", (r.choice((70_000, 1_200_000)),)),
+        (0.1, _MANY_ROWS, (_name(r), mark)),
         (1, "DELETE FROM tally WHERE what LIKE ?", (f"%{r.randrange(8)}",)),
         (2, "REPLACE INTO setting VALUES (?, ?)", (_name(r), local)),
         (1, "DELETE FROM setting WHERE name = ?", (_name(r),)),
