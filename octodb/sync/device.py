@@ -481,9 +481,7 @@ class DeviceSync:
         self._enter(Phase.SUBSCRIBED, now)
         facts = self.facts
         ready = facts.identity.ready
-        assert self._challenge is not None
-        hash_bytes = PUSHED_HASH_BYTES if self._challenge.network_id else HASH_BYTES
-        self._window = PushWindow(self._primary_nonce, hash_bytes)
+        self._open_window()
         download = self._download
         subscribe = Subscribe(
             facts.session_token,
@@ -497,6 +495,12 @@ class DeviceSync:
         )
         status = Notify("status", {"state": str(self.state)})
         return [Send(subscribe), status, *self._ask_head(), *self._push()]
+
+    def _open_window(self) -> None:
+        """Send the queue from its beginning."""
+        assert self._challenge is not None
+        hash_bytes = PUSHED_HASH_BYTES if self._challenge.network_id else HASH_BYTES
+        self._window = PushWindow(self._primary_nonce, hash_bytes)
 
     # --- copies --------------------------------------------------------------------------------------
 
@@ -702,6 +706,7 @@ class DeviceSync:
             return effects
         if loaded.again and loaded.connection == self._connection:
             self._queue_moved = True
+            self._open_window()  # what is offered again has numbers that were sent before
         self._head = max(self._head or 0, self.facts.cursor) if not loaded.again else self.facts.cursor
         status = Notify("status", {"state": str(self.state)})
         return [*effects, status, *self._bring_in(), *self._push()]
@@ -789,6 +794,7 @@ class DeviceSync:
         self._out_of_trouble()
         judged = {nonce for nonce, _ in accepted} | {nonce for nonce, _ in rejected}
         self._window.judged(judged | {nonce for nonce, _ in asked.acceptances})
+        self._primary_nonce = max({self._primary_nonce, *judged})
         effects: list[Effect] = [Send(Applied(cursor[0], settled_nonce, self._unacked_messages))]
         self._unacked_messages = 0
         effects += told
