@@ -836,6 +836,9 @@ class DeviceSync:
         if asked.connection != self._connection:
             return []
         self._reading_outbox = False
+        if asked.after != self._window.sent_nonce:
+            self._queue_moved = True  # a download has come between: the queue is sent from its beginning
+            return self._push()
         if not found:
             if not asked.after:  # the queue is empty: what waited has come to an end otherwise
                 self.facts = replace(self.facts, has_pending=False)

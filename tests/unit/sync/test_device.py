@@ -551,13 +551,16 @@ def test_a_restored_primary_is_told_what_it_need_not_wait_for():
 def test_what_was_accepted_on_this_connection_is_not_lost_and_what_is_offered_again_is_sent():
     story = Story(replace(READY, has_pending=True))
     (asked,) = of(ReadOutbox, story.subscribe())
-    story.device.outbox_read(asked, transactions([1, 2]))
+    (late,) = of(ReadOutbox, story.device.outbox_read(asked, transactions([1, 2])))
     (asked,) = of(BringIn, story.receive(Entries([entry(11, 1)], 11)))
     story.bring_in(asked, 11, accepted=[(1, 11)], has_pending=True)
     parts = of(LoadSnapshotPart, story.receive(START) + story.receive(SnapshotEnd([])))
     assert [part.primary_nonce for part in parts] == [1, 1]
     story.device.snapshot_loaded(parts[0], 0)
-    (read,) = of(ReadOutbox, story.device.snapshot_loaded(parts[1], 0, 1, 0, ("t",)))
+    story.device.snapshot_loaded(parts[1], 0, 1, 0, ("t",))
+    effects = story.device.outbox_read(late, transactions([3]))
+    assert sent(effects) == [], "it would skip what is offered again"
+    (read,) = of(ReadOutbox, effects)
     assert read.after == 0, "from the beginning"
 
 
