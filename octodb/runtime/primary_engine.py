@@ -702,9 +702,12 @@ class PrimaryEngine:
         assert store is not None
         while True:
             await asyncio.sleep(_CUT_EVERY_S)
-            days, entries = await self._storage.run_patiently(store.log_keeps)
-            while await self._storage.run_patiently(log.cut, days * 86400.0, entries):
-                await asyncio.sleep(0.01)
+            try:
+                days, entries = await self._storage.run_patiently(store.log_keeps)
+                while await self._storage.run_patiently(log.cut, days * 86400.0, entries):
+                    await asyncio.sleep(0.01)
+            except Exception as error:  # noqa: BLE001 - a full disk, say; the next time is soon enough
+                self._in_trouble(error)
 
     async def _publish(self) -> None:
         published = -_HEARTBEAT_S
