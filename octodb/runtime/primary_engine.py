@@ -435,6 +435,8 @@ class PrimaryEngine:
             self._handle(client, session.head_read())
         elif isinstance(effect, FindNode):
             node = await run(store.find, effect.public_key)
+            if node is not None and not node.revoked:
+                client.connection.trust()  # it may send whole transactions from now on, or a copy's long list of claims
             self._handle(client, session.node_found(node))
         elif isinstance(effect, Admit):
             node = await run(

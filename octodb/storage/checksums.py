@@ -155,8 +155,8 @@ class PrimarySums:
             if max(self._log.newest(user_id), self._log.newest(EVERYBODY)) > seq:
                 return None
             return work()
-        except (apsw.SQLError, apsw.BindingsError):
-            return None  # a key with other columns than the table's: it was changed, or the device forges
+        except (apsw.SQLError, apsw.BindingsError, TypeError, OverflowError):
+            return None  # a key with other columns than the table's, or of no SQL type: it was changed, or is forged
         finally:
             self._db.execute("COMMIT")
 

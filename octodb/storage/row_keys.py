@@ -23,6 +23,7 @@ __all__ = ["PendingKeys", "RowKey", "changed_rows", "changeset_keys", "made_rows
 RowKey = tuple[str, tuple[object, ...]]
 
 _DIGEST_BYTES: Final = 8
+_INTEGERS: Final = 2.0**63
 _encode = msgspec.msgpack.Encoder(enc_hook=repr).encode  # a forged changeset may leave a key value out
 
 
@@ -56,8 +57,13 @@ def touches(made: bytes, changed: set[bytes]) -> bool:
 
 def _digest(key: RowKey) -> bytes:
     table, values = key
-    same = [int(value) if isinstance(value, float) and value.is_integer() else value for value in values]
+    same = [_as_integer(value) if isinstance(value, float) else value for value in values]
     return hashlib.blake2b(_encode([table, same]), digest_size=_DIGEST_BYTES).digest()
+
+
+def _as_integer(value: float) -> int | float:
+    """1.0 is the key 1; what no integer of SQLite's can be equal to stays as it is."""
+    return int(value) if value.is_integer() and -_INTEGERS <= value < _INTEGERS else value
 
 
 class PendingKeys:
@@ -68,11 +74,7 @@ class PendingKeys:
     def __init__(self) -> None:
         self._by_nonce: dict[int, array[int]] = {}
         self._counts: dict[int, int] = {}
-
-    @property
-    def newest(self) -> int:
-        """Highest nonce that was added; 0 when there is none."""
-        return max(self._by_nonce, default=0)
+        self.newest = 0  # the highest nonce that was added since ``clear``
 
     def add(self, nonce: int, body: bytes, undo: bytes | None) -> None:
         hashes: set[int] = set()
@@ -81,6 +83,7 @@ class PendingKeys:
             if op != "INSERT":
                 hashes.add(hash(key[0]))
         self._by_nonce[nonce] = array("q", hashes)
+        self.newest = max(self.newest, nonce)
         for one in hashes:
             self._counts[one] = self._counts.get(one, 0) + 1
 
@@ -93,6 +96,7 @@ class PendingKeys:
     def clear(self) -> None:
         self._by_nonce.clear()
         self._counts.clear()
+        self.newest = 0
 
     def meet(self, changeset: bytes, shapes: Shapes) -> bool:
         """Whether a pending transaction touches a row of ``changeset`` (or, by a rare accident, seems to), or may have

@@ -4,6 +4,7 @@ import json
 import secrets
 import socket
 
+import msgspec
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -103,7 +104,16 @@ class RawDevice:
     def prove(self, node_info=NODE_INFO):
         self.send(self.hello)
         challenge = self.receive(Challenge)
-        self.send(Prove(sign(self._private, handshake_text(self.hello, challenge, node_info)), node_info))
+        self.send(Prove(self.sign(handshake_text(self.hello, challenge, node_info)), node_info))
+        return challenge
+
+    def sign(self, text):
+        return sign(self._private, text)
+
+    def take_key_of(self, other):
+        """Be a copy of another device."""
+        self._private = other._private
+        self.hello = msgspec.structs.replace(self.hello, public_key=other.hello.public_key)
 
     def join(self, node_info=NODE_INFO):
         """Go through the whole handshake of auth=none and the first download."""

@@ -1,16 +1,40 @@
 """Devices that are broken or mean: their connection is closed or their transaction refused, and the others go on."""
 
 import contextlib
+import datetime
 import random
 import secrets
 
 import apsw
+import msgspec
 import pytest
 
 import octodb
 from octodb.model.transactions import Op, encode_body
 from octodb.wire.frames import encode_frames
-from octodb.wire.messages import Applied, Entries, Login, Ping, Subscribe, Verdicts, Welcome, encode_message
+from octodb.wire.handshake import adoption_text
+from octodb.wire.messages import (
+    IS_COPY,
+    KNOWS_COPIES,
+    Adopt,
+    Adopted,
+    Applied,
+    AskHead,
+    AskRows,
+    AskSums,
+    Claim,
+    Copied,
+    Entries,
+    Head,
+    Login,
+    Ping,
+    RangeRows,
+    Subscribe,
+    Sums,
+    Verdicts,
+    Welcome,
+    encode_message,
+)
 from tests.integration.conftest import rows, wait_for
 from tests.integration.raw_device import Closed, RawDevice
 
@@ -263,3 +287,38 @@ def test_another_primary_under_the_old_address(world):
     assert "another primary" in device.sync_status["last_error"]
     assert device.sync_status["transactions"]["pending"] == 1
     assert rows(other, "SELECT * FROM t") == []
+
+
+@pytest.mark.parametrize(
+    "key", [[{}], [[1]], [2**64 - 1], [1, 2, 3], [datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC)]]
+)
+def test_questions_about_keys_that_cannot_be(served, world, key):
+    primary, goes_on = served
+    with RawDevice(world.address) as device:
+        device.join()
+        device.send(AskHead(1.0))
+        at = device.receive(Head).through
+        for low, high in ((key, []), ([], key)):
+            device.send(AskSums(at, "t", low, high))
+            assert device.receive(Sums).seq == 0
+            device.send(AskRows(at, "t", low, high))
+            assert device.receive(RangeRows).seq == 0
+        assert primary.sync_status["last_error"] is None
+    goes_on()
+
+
+def test_a_copied_file_may_have_a_long_queue(served, world):
+    """A device that knows that it is a copy says so at once, and claims all that it has made."""
+    _, goes_on = served
+    with RawDevice(world.address) as device:
+        device.join()
+    with RawDevice(world.address) as other, RawDevice(world.address) as copy:
+        copy.take_key_of(device)
+        copy.hello = msgspec.structs.replace(copy.hello, features=KNOWS_COPIES | IS_COPY)
+        challenge = copy.prove()
+        copy.receive(Copied)
+        new_key = other.hello.public_key
+        signature = other.sign(adoption_text(copy.hello, challenge, new_key))
+        copy.send(Adopt(new_key, signature, [Claim(nonce, secrets.token_bytes(16), 0) for nonce in range(1, 5000)]))
+        assert copy.receive(Adopted).known == []
+    goes_on()

@@ -35,10 +35,10 @@ class Pushing:
     def __post_init__(self):
         self.numbers = count(1)
 
-    def push(self, *bodies, first=None):
+    def push(self, *bodies, first=None, knew_rejected=-1):
         """The outcomes of bodies, under the next nonces or from ``first``."""
         numbers = self.numbers if first is None else count(first)
-        pushed = [PushedBody(next(numbers), body_hash(body), body) for body in bodies]
+        pushed = [PushedBody(next(numbers), body_hash(body), body, knew_rejected) for body in bodies]
         (outcome,), _ = self.primary.log.append([PushRequest(self.device.record.node_id, 2, pushed)])
         return outcome.outcomes
 

@@ -202,6 +202,18 @@ def test_damaged_changesets_get_a_verdict_and_touch_nobody_elses_rows(pushing):
     assert pushing.rows_of_others() == before
 
 
+def test_a_refused_row_may_have_any_key(pushing):
+    """What is remembered of a refused transaction must not end the batch: every device would wait for ever."""
+    pushing.primary.run("CREATE TABLE measure (at REAL PRIMARY KEY NOT NULL, name CHECK (name <> 'bad'), row_owner)")
+    for at in ("1e300", "-1e300", "9e999", "9223372036854775808.0", "2.0"):
+        bad = pushing.body(
+            f"PRAGMA ignore_check_constraints = ON; INSERT INTO measure VALUES ({at}, 'bad', 2)", honest=False
+        )
+        change = pushing.body("UPDATE measure SET name = 'x'", prepare=f"INSERT INTO measure VALUES ({at}, 'y', 2)")
+        outcomes = kinds(pushing.push(bad, change, knew_rejected=0))
+        assert outcomes == [("rejected", "constraint"), ("rejected", "dependent")], at
+
+
 def test_an_error_abandons_the_whole_batch(pushing, monkeypatch):
     """Disk full, busy, interrupted: no verdict, nothing stored; the devices send again (design.md §4.5)."""
     body = pushing.body("UPDATE item SET size = 5 WHERE id = 1")
