@@ -374,6 +374,8 @@ class DeviceEngine:
             self._handle(sync.outbox_read(effect, found))
         elif isinstance(effect, LoadSnapshotPart):
             loaded = await self._storage.run_patiently(_load_part, store, effect)
+            if loaded is None:
+                return  # it came after one that could not be loaded: that has ended its download
             received = self._connection.bytes_in if self._connection is not None else 0
             self._handle(sync.snapshot_loaded(effect, received, *loaded))
         elif isinstance(effect, AbandonSnapshot):
@@ -562,19 +564,30 @@ def _incoming(effect: BringIn) -> Incoming:
     )
 
 
-def _load_part(store: DeviceStore, effect: LoadSnapshotPart) -> tuple[int, int, tuple[str, ...]]:
-    """How many transactions are offered again, how many cannot be, and the tables whose rows may have changed."""
-    part = effect.part
-    if isinstance(part, SnapshotTail) and effect.again:
-        offered, gone = store.swap(part, effect.primary_nonce)
-        return offered, gone, store.replicated_tables()
+def _load_part(store: DeviceStore, effect: LoadSnapshotPart) -> tuple[int, int, tuple[str, ...]] | None:
+    """How many transactions are offered again, how many cannot be, and the tables whose rows may have changed.
+
+    None, and nothing done: an earlier part of the download is missing.
+    """
     loader = store.staging if effect.again else store.snapshot
-    if isinstance(part, SnapshotHeader):
-        loader.begin(part)
-    elif isinstance(part, SnapshotRows):
-        loader.load(part)
-    else:
-        store.snapshot.finish(part)
+    part = effect.part
+    if not isinstance(part, SnapshotHeader) and not loader.is_loading(effect.header):
+        return None
+    try:
+        if isinstance(part, SnapshotTail) and effect.again:
+            offered, gone = store.swap(part, effect.primary_nonce)
+            return offered, gone, store.replicated_tables()
+        if isinstance(part, SnapshotHeader):
+            loader.begin(part)
+        elif isinstance(part, SnapshotRows):
+            loader.load(part)
+        else:
+            store.snapshot.finish(part)
+    except apsw.BusyError:
+        raise  # nothing was done; it is tried again
+    except BaseException:
+        loader.abandon()
+        raise
     return 0, 0, ()
 
 

@@ -346,13 +346,17 @@ class PrimaryEngine:
             if self._by_node.get(client.session.node.node_id) is client:
                 del self._by_node[client.session.node.node_id]
         self._handle(client, client.session.closed(self._surroundings.monotonic()))
+        self._keep_download(client)
+        if client.task is not None:
+            client.effects.put_nowait(CloseConnection(reason))
+        self._publish_soon = True
+
+    def _keep_download(self, client: _Client) -> None:
+        """Its device may come back for the rest."""
         if client.snapshot is not None:
             reader, client.snapshot = client.snapshot, None
             self._resumable[reader.token] = (reader, self._surroundings.monotonic() + _RESUMABLE_S)
             self._close_resumable(_RESUMABLE_COUNT_MAX)
-        if client.task is not None:
-            client.effects.put_nowait(CloseConnection(reason))
-        self._publish_soon = True
 
     def _handle(self, client: _Client, effects: list[Effect]) -> None:
         for effect in effects:
@@ -386,6 +390,7 @@ class PrimaryEngine:
         older = self._by_node.get(node_id)
         self._by_node[node_id] = newest
         if older is not None:
+            self._keep_download(older)  # now: that its line is dead may show in minutes only
             older.connection.send(ProblemReport("session", "another connection of this device has taken over"))
             older.connection.close("taken over")
 
@@ -504,6 +509,8 @@ class PrimaryEngine:
         self._handle(client, client.session.session_confirmed(effect, current, matches))
 
     async def _open_snapshot(self, client: _Client, effect: OpenSnapshot) -> None:
+        if client not in self._clients:
+            return  # it is gone already
         kept = self._resumable.pop(effect.token, None)
         if kept is not None:
             reader, _ = kept
@@ -521,15 +528,19 @@ class PrimaryEngine:
             reader.open()
             return reader
 
-        client.snapshot = await self._reading.run(work)
-        self._handle(client, client.session.snapshot_opened(client.snapshot.header, 0))
+        reader = await self._reading.run(work)
+        if client not in self._clients:
+            await self._reading.run(reader.close)  # it keeps the WAL from being written back
+            return
+        client.snapshot = reader
+        self._handle(client, client.session.snapshot_opened(reader.header, 0))
 
     async def _read_snapshot(self, client: _Client, number: int) -> None:
         reader = client.snapshot
         if reader is None:
             return
         part = await self._reading.run(reader.part, number)
-        if isinstance(part, SnapshotTail):
+        if isinstance(part, SnapshotTail) and client.snapshot is reader:
             client.snapshot = None
             await self._reading.run(reader.close)
         self._handle(client, client.session.snapshot_read(part))

@@ -123,6 +123,10 @@ class Applier:
                         return False
                 except (Refused, *DATA_ERRORS):
                     return False
+                except apsw.CorruptError as error:
+                    if not self.triggers.to_blame(error):
+                        raise
+                    return False
         return True
 
     def apply_exact(self, changeset: bytes) -> None:
@@ -157,6 +161,11 @@ class Applier:
         except DATA_ERRORS:
             failed.append(change)
             return True
+        except apsw.CorruptError as error:
+            if not self.triggers.to_blame(error):
+                raise
+        with self.triggers.off():
+            return self._try(change, failed)
 
     def _settle(self, failed: list[_Change]) -> None:
         """Place what met a constraint: again and again while that helps, displacing local rows, exchanging values."""
@@ -198,7 +207,7 @@ class Applier:
             row = self._db.execute(f"SELECT {columns} FROM {shape.quoted} {where}", values).fetchone()
             if row is None:
                 continue
-            self._db.execute(f"DELETE FROM {shape.quoted} {where}", values)
+            self.triggers.run(f"DELETE FROM {shape.quoted} {where}", values)
             full = tuple(
                 new[i] if i < len(new) and new[i] is not apsw.no_change else value for i, value in enumerate(row)
             )
@@ -216,7 +225,8 @@ class Applier:
 
     def _refuse(self, change: _Change) -> None:
         try:
-            self._execute(*change)
+            with self.triggers.off():
+                self._execute(*change)
         except DATA_ERRORS as error:
             raise Refused(rejection_of(error, change[0])) from error
         raise Refused(Rejection("constraint", "UNIQUE rows change places", change[0].name))

@@ -11,7 +11,7 @@ hears of what comes from others.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Final
 
@@ -54,6 +54,25 @@ class LocalTriggers:
             yield
         finally:
             self._on = True
+
+    def to_blame(self, error: apsw.Error) -> bool:
+        """Whether a twin has met a virtual table at odds with the rows: a full-text index without the row that is to be
+        taken out of it says that the database is malformed. Without the twins there is no such error."""
+        return self._on and self.any and getattr(error, "extendedresult", 0) == apsw.SQLITE_CORRUPT_VTAB
+
+    def run(self, sql: str, values: Sequence[Any] = ()) -> None:
+        """Execute one statement; where it fails, for which a twin may be the reason, once more without them."""
+        try:
+            self._db.execute(sql, values)
+            return
+        except DATA_ERRORS:
+            if not (self._on and self.any):
+                raise
+        except apsw.CorruptError as error:
+            if not self.to_blame(error):
+                raise
+        with self.off():
+            self._db.execute(sql, values)
 
     @contextmanager
     def hearing_of_others(self) -> Iterator[None]:

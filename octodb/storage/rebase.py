@@ -6,8 +6,8 @@ the body itself. Schema changes of the primary are replayed here too.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -58,6 +58,7 @@ class Rebase:
         self.local_rows = LocalRows(db, self.displace)
         self._aside: list[tuple[str, dict[str, Any], str]] = []
         self._keys = PendingKeys()
+        self._unfilled: set[str] = set()  # full-text indexes that may lack rows
         self._user_id = 0
         self._identity = Identity()
 
@@ -68,6 +69,7 @@ class Rebase:
     def begin(self, identity: Identity) -> None:
         """Call first in each transaction: another connection may have changed the schema, a failed one left traces."""
         self._aside.clear()
+        self._unfilled.clear()
         if self._identity != identity:
             self._identity = identity
             self._db.create_scalar_function("this_user", lambda *_: identity.user_id, 0)
@@ -113,6 +115,7 @@ class Rebase:
                 self._apply_own(group[0].own_nonce, group[0].seq)
             else:
                 tables |= self._apply_group(group)
+        self.fill_indexes()
         return tables
 
     def accept(self, nonce: int, seq: int) -> None:
@@ -140,6 +143,10 @@ class Rebase:
     def without_triggers(self) -> AbstractContextManager[None]:
         """What only this node has is not kept up meanwhile: it must not keep rows from being what they should."""
         return self._applier.triggers.off()
+
+    def write_rows(self, sql: str, values: Sequence[Any] = ()) -> None:
+        """Run one statement; what only this node has is kept up, unless it stands in the way."""
+        self._applier.triggers.run(sql, values)
 
     def forget_keys(self) -> None:
         """The outbox was changed by other means than ``accept`` and ``reject``."""
@@ -245,7 +252,7 @@ class Rebase:
         for row in there:
             key = tuple(row[i] for i in shape.key)
             if key not in kept:
-                self._db.execute(f"DELETE FROM {shape.quoted} WHERE {shape.key_match}", key)
+                self.write_rows(f"DELETE FROM {shape.quoted} WHERE {shape.key_match}", key)
         wanted = [row for key, row in index.items() if key not in kept]
         columns = ", ".join(quote_name(column) for column in shape.columns)
         sql = f"INSERT INTO {shape.quoted} ({columns}) VALUES ({', '.join('?' * len(shape.columns))})"
@@ -255,7 +262,7 @@ class Rebase:
 
     def _replace(self, shape: TableShape, sql: str, row: list[Any]) -> None:
         try:
-            self._db.execute(sql, row)
+            self.write_rows(sql, row)
         except DATA_ERRORS:
             # a damaged row elsewhere holds a UNIQUE value of this one: it is wrong too, and its range is next
             with self.without_triggers():
@@ -319,6 +326,7 @@ class Rebase:
         except DATA_ERRORS:
             self._applier.triggers.install(self.shapes)
             self._change_schema_past_local_things(sql, facts)
+        self.note_index(facts)
         if facts.change == "rename table":
             self._meta.rename_row_ids(facts.table, facts.new_name)
         self._meta.record_schema_changes(lossy_tables(facts), seq)
@@ -338,6 +346,25 @@ class Rebase:
         self.use_schema()
         if shape is not None:
             self.local_rows.put_back(shape, rows, self.shapes, "the new schema cannot hold it")
+
+    def note_index(self, facts: Ddl) -> None:
+        """A full-text index was made, or a trigger that keeps one up: the rows that are there already are not in it.
+        What the primary does about that is no change of rows, and does not travel."""
+        if facts.action == "create" and facts.object in {"virtual table", "trigger"}:
+            names = facts.names | {fold_name(facts.name)}
+            sql = (
+                "SELECT name FROM main.sqlite_schema WHERE type = 'table'"
+                " AND sql LIKE 'CREATE VIRTUAL TABLE%USING fts%'"
+            )
+            self._unfilled |= {str(name) for (name,) in self._db.execute(sql) if fold_name(str(name)) in names}
+
+    def fill_indexes(self) -> None:
+        """Build the full-text indexes anew that were noted (sqlite.org/fts5.html, the 'rebuild' command)."""
+        for name in sorted(self._unfilled):
+            quoted = quote_name(name)
+            with suppress(*DATA_ERRORS):  # gone again, contentless, or over what is not there
+                self._db.execute(f"INSERT INTO main.{quoted} ({quoted}) VALUES ('rebuild')")
+        self._unfilled.clear()
 
     def local_objects(self) -> list[str]:
         """The texts that make this device's own indexes, triggers and views, in order."""

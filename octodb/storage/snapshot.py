@@ -16,6 +16,7 @@ from octodb.model.owners import EVERYBODY
 from octodb.model.snapshots import SnapshotHeader, SnapshotRows, SnapshotTail
 from octodb.model.transactions import CHAIN_START
 from octodb.sql.tokens import quote_name
+from octodb.storage.local_rows import DATA_ERRORS
 from octodb.storage.local_triggers import LocalTriggers
 from octodb.storage.lookup import one_value
 from octodb.storage.meta import LogTables, Meta
@@ -139,9 +140,9 @@ class SnapshotLoader:
         self._meta = Meta(db)
         self._header: SnapshotHeader | None = None
 
-    @property
-    def loading(self) -> bool:
-        return self._header is not None
+    def is_loading(self, header: SnapshotHeader) -> bool:
+        """Whether all parts of this download were loaded so far."""
+        return self._header is header
 
     def begin(self, header: SnapshotHeader) -> None:
         self.abandon()
@@ -157,8 +158,15 @@ class SnapshotLoader:
         columns = ", ".join(quote_name(column) for column in part.columns)
         marks = ", ".join("?" * len(part.columns))
         sql = f"INSERT INTO main.{quote_name(part.table)} ({columns}) VALUES ({marks})"
+        self._db.execute("SAVEPOINT octodb_chunk")
         with self._triggers.hearing_of_others():
-            self._db.executemany(sql, part.rows)
+            try:
+                self._db.executemany(sql, part.rows)
+            except (*DATA_ERRORS, apsw.CorruptError):  # one of the triggers fails: row by row, past that one
+                self._db.execute("ROLLBACK TO octodb_chunk")
+                for row in part.rows:
+                    self._triggers.run(sql, row)
+        self._db.execute("RELEASE octodb_chunk")
 
     def finish(self, tail: SnapshotTail) -> None:
         """Make the rest of the schema; the database is ready when this commits."""

@@ -34,6 +34,10 @@ class Staging:
         self._header: SnapshotHeader | None = None
         self._tables: dict[str, str] = {}  # folded name → quoted name of its TEMP table
 
+    def is_loading(self, header: SnapshotHeader) -> bool:
+        """Whether all parts of this download were loaded so far."""
+        return self._header is header
+
     def begin(self, header: SnapshotHeader) -> None:
         self.abandon()
         for number, shape in enumerate(_shapes_of(header).replicated()):
@@ -73,6 +77,8 @@ class Staging:
             with rebase.hearing_of_others():
                 self._swap_rows(shape, rebase)
         rebase.before_schema_change()
+        self._make_indexes(tail, rebase)
+        rebase.fill_indexes()
         rebase.make_again(local_objects)
         rebase.use_schema()
         meta.forget_schema_changes()
@@ -96,7 +102,7 @@ class Staging:
                 changed.add(fold_name(one.name))
                 rebase.set_local_rows_aside(one.name, "its table was dropped")
                 if (shape := rebase.shapes.get(one.name)) is not None:
-                    self._db.execute(f"DELETE FROM {shape.quoted}")  # its triggers, too, see the rows go
+                    rebase.write_rows(f"DELETE FROM {shape.quoted}")  # its triggers, too, see the rows go
         rebase.before_schema_change()
         rebase.drop_local_objects()
         for one in reversed(old):
@@ -108,14 +114,32 @@ class Staging:
         there = {one.sql for one in shared_objects(self._db)}
         for text in wanted:
             if text not in there:
+                facts = parse_ddl(text)
                 self._db.execute(text)
-                changed.add(fold_name(parse_ddl(text).name))
+                changed.add(fold_name(facts.name))
+                rebase.note_index(facts)
         there = {one.sql for one in shared_objects(self._db)}
         for text in tail.schema:
-            if text not in there:
+            facts = parse_ddl(text)
+            if text not in there and facts.object != "index":
                 self._db.execute(text)
+                rebase.note_index(facts)
         rebase.use_schema()  # with the triggers that keep up local tables while rows change
         return changed
+
+    def _make_indexes(self, tail: SnapshotTail, rebase: Rebase) -> None:
+        """Those that are missing, now that the rows fit them: earlier rows may have had values in common. Local rows
+        may have still."""
+        there = {one.sql for one in shared_objects(self._db)}
+        for text in tail.schema:
+            facts = parse_ddl(text)
+            if text in there or facts.object != "index":
+                continue
+            try:
+                self._db.execute(text)
+            except DATA_ERRORS:
+                rebase.set_local_rows_aside(facts.table, "an index that is new cannot hold it")
+                self._db.execute(text)
 
     def _drop(self, one: SchemaObject) -> None:
         self._db.execute(f"DROP {one.kind} IF EXISTS main.{quote_name(one.name)}")
@@ -129,7 +153,7 @@ class Staging:
         # compared as they are (sqlite.org/datatype3.html §4.2)
         found = " AND ".join(f"s.{columns[i]} = +t.{columns[i]}" for i in shape.key)
         same = " AND ".join(f"s.{c} IS +t.{c} AND typeof(s.{c}) = typeof(t.{c})" for c in columns)
-        self._db.execute(
+        rebase.write_rows(
             f"DELETE FROM {shape.quoted} AS t WHERE t.{shape.owner_column} IS NOT NULL"
             f" AND NOT EXISTS (SELECT 1 FROM {stage} AS s WHERE {found} AND {same})"
         )
@@ -140,14 +164,10 @@ class Staging:
             f" (SELECT 1 FROM {shape.quoted} AS t WHERE {held} AND t.{shape.owner_column} IS NOT NULL)"
         )
         with suppress(*DATA_ERRORS):
-            self._db.execute(insert)
+            rebase.write_rows(insert)
             return
         rebase.set_local_rows_aside(shape.name, "a synced row takes its place")
-        try:
-            self._db.execute(insert)
-        except DATA_ERRORS:
-            with rebase.without_triggers():
-                self._db.execute(insert)
+        rebase.write_rows(insert)
 
     def _keep_highest_id(self, meta: Meta, shape: TableShape, own_ids: tuple[int, int]) -> None:
         """Rows of our own that go now must not give their ids to others."""

@@ -122,8 +122,9 @@ class RawDevice:
         self.subscribe()
         self.receive(SnapshotEnd)
 
-    def subscribe(self, cursor=0, confirmed_nonce=0, epoch=b""):
-        self.send(Subscribe(self.welcome.session_token, epoch, cursor, CHAIN_START, CHAIN_START, confirmed_nonce))
+    def subscribe(self, cursor=0, confirmed_nonce=0, epoch=b"", resume=(b"", 0)):
+        token = self.welcome.session_token
+        self.send(Subscribe(token, epoch, cursor, CHAIN_START, CHAIN_START, confirmed_nonce, *resume))
 
     def push(self, nonce, body, digest=None):
         self.send(Push([PushedTransaction(nonce, body_hash(body) if digest is None else digest, body)]))

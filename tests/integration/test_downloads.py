@@ -2,15 +2,22 @@
 
 import time
 
+import apsw
+import msgspec
 import pytest
 
 import octodb
 from octodb.log.embedded_log import EmbeddedLog
 from octodb.model.identities import Role
 from octodb.storage.database import engine_connection
+from octodb.storage.device_store import DeviceStore
 from octodb.storage.primary_store import PrimaryStore
+from octodb.storage.snapshot import SnapshotLoader
+from octodb.storage.staging import Staging
+from octodb.wire.messages import SnapshotChunk, SnapshotStart, Welcome
 from tests.integration.conftest import free_port, rows, wait_for
 from tests.integration.dosing_proxy import DosingProxy
+from tests.integration.raw_device import RawDevice
 
 SCHEMA = (
     "CREATE TABLE t (id INTEGER PRIMARY KEY, a, row_owner);"
@@ -67,6 +74,114 @@ def test_a_first_download_that_is_cut_off_goes_on(world, line):
     for node in (whole, device, primary):  # what triggers keep up is kept up while rows come in
         assert rows(node, "SELECT count(*) FROM list") == [(COUNT,)]
         assert rows(node, "SELECT count(*) FROM words WHERE words MATCH 'row'") == [(COUNT,)]
+
+
+def test_a_download_goes_on_although_the_old_line_seems_alive(world):
+    """A device that changed its network comes back long before the primary hears that the old line is dead."""
+    primary = world.primary("CREATE TABLE t (id INTEGER PRIMARY KEY, a, row_owner)")
+    primary.executemany("INSERT INTO t (a, row_owner) VALUES (zeroblob(200000), '*')", [()] * 30)
+    primary.commit()
+    with RawDevice(world.address) as before, RawDevice(world.address) as after:
+        before.prove()
+        before.welcome = before.receive(Welcome)
+        before.subscribe()
+        token = before.receive(SnapshotStart).token
+        for _ in range(5):
+            before.receive(SnapshotChunk)
+        after.take_key_of(before)
+        after.hello = msgspec.structs.replace(after.hello, session_token=before.welcome.session_token)
+        after.prove()
+        after.welcome = after.receive(Welcome)
+        after.subscribe(resume=(token, 5))
+        assert after.receive(SnapshotStart).parts == 5
+        after.receive(SnapshotChunk)
+
+
+def back_after_the_log_was_cut(world, primary, device, meanwhile):
+    """``meanwhile`` is SQL that the primary runs before its log is cut behind it."""
+    world.close(device)
+    primary.executescript(meanwhile)
+    primary.execute("PRAGMA log_keep_entries = 1")
+    primary.executescript("CREATE TABLE later (id INTEGER PRIMARY KEY, row_owner); INSERT INTO later VALUES (1, '*')")
+    primary.commit()
+    cut_log(world)
+    device = world.device("device")
+    assert device.wait_synced(10), device.sync_status["last_error"]
+    wait_for(lambda: rows(device, "SELECT count(*) FROM sqlite_schema WHERE name = 'later'") == [(1,)])
+    return device
+
+
+def test_a_part_that_cannot_be_stored_ends_the_download(world, monkeypatch):
+    """What comes behind it must not pass for the whole."""
+    primary = world.primary(
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, row_owner); INSERT INTO t VALUES (1, '*'), (2, '*')"
+    )
+    failures = []
+
+    def failing(original):
+        def load(self, part):
+            if failures.append(part.table) or len(failures) in {1, 3}:
+                raise apsw.FullError("database or disk is full")
+            original(self, part)
+
+        return load
+
+    states = []
+    for loader in (SnapshotLoader, Staging):
+        monkeypatch.setattr(loader, "load", failing(loader.load))
+
+    def counting(original):
+        def work(self, *arguments):
+            result = original(self, *arguments)
+            states.append(rows(self._db, "SELECT count(*) FROM t"))
+            return result
+
+        return work
+
+    monkeypatch.setattr(SnapshotLoader, "finish", counting(SnapshotLoader.finish))
+    monkeypatch.setattr(DeviceStore, "swap", counting(DeviceStore.swap))
+    device = world.device("device")
+    assert rows(device, "SELECT id FROM t") == [(1,), (2,)]
+    device = back_after_the_log_was_cut(world, primary, device, "INSERT INTO t VALUES (3, '*')")
+    assert rows(device, "SELECT id FROM t") == [(1,), (2,), (3,)]
+    assert states == [[(2,)], [(3,)]]
+    assert len(failures) >= 4
+
+
+def test_a_unique_index_that_earlier_rows_do_not_fit(world):
+    primary = world.primary("CREATE TABLE t (id INTEGER PRIMARY KEY, a, row_owner)")
+    device = world.device("device")
+    device.execute("INSERT INTO t (a) VALUES ('same'), ('same'), ('other')")
+    device.commit()
+    assert device.wait_synced(10)
+    device.execute("INSERT INTO t (a, row_owner) VALUES ('other', NULL), ('local', NULL)")
+    device.commit()
+    device = back_after_the_log_was_cut(
+        world,
+        primary,
+        device,
+        "UPDATE t SET a = 'changed' WHERE id = (SELECT min(id) FROM t); CREATE UNIQUE INDEX once ON t (a);",
+    )
+    assert rows(device, "SELECT a, row_owner IS NULL FROM t ORDER BY a") == [
+        ("changed", 0),
+        ("local", 1),
+        ("other", 0),
+        ("same", 0),
+    ]
+    assert len(rows(device, "SELECT * FROM _octodb_displaced")) == 1
+    assert rows(device, "SELECT name FROM sqlite_schema WHERE name = 'once'") == [("once",)]
+
+
+def test_a_trigger_that_fails_for_a_row_does_not_keep_the_row_away(world):
+    """The trigger came when the rows were there, so that nobody had to mind its errors."""
+    world.primary(
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, a, row_owner);"
+        "INSERT INTO t VALUES (1, 'x', '*'), (2, 'x', '*'), (3, 'y', '*'); CREATE TABLE seen (a UNIQUE);"
+        "CREATE TRIGGER see AFTER INSERT ON t BEGIN INSERT INTO seen VALUES (NEW.a); END"
+    )
+    device = world.device("device")
+    assert rows(device, "SELECT id FROM t") == [(1,), (2,), (3,)]
+    assert rows(device, "SELECT a FROM seen ORDER BY a") == [("x",), ("y",)]
 
 
 def test_a_device_that_was_away_longer_than_the_log_goes_back(world, line):

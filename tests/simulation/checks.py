@@ -70,7 +70,7 @@ class Checks:
                     node.committed_bodies[row.nonce] = row.hash
         elif name == DeviceStore.repair.__qualname__:
             self._history.counts["range repaired"] += result
-        elif name == "_load_part" and node.identity().ready and node.role == "secondary":
+        elif name == "_load_part" and result is not None and node.identity().ready and node.role == "secondary":
             self._loaded_part(node, result)
 
     def _brought_in(self, node, result):

@@ -107,9 +107,9 @@ def test_a_download_that_breaks_off_leaves_nothing(world):
     loader = device.store.snapshot
     loader.begin(header)
     loader.load(SnapshotRows("n", ("a",), [[1]]))
-    assert loader.loading
+    assert loader.is_loading(header)
     loader.begin(header)  # the next connection, before anybody said that the first is gone
     loader.abandon()
     loader.abandon()
-    assert not loader.loading
+    assert not loader.is_loading(header)
     assert (device.rows("SELECT * FROM sqlite_schema"), device.store.cursor()) == before
