@@ -70,6 +70,7 @@ class Checks:
                     node.committed_bodies[row.nonce] = row.hash
         elif name == DeviceStore.repair.__qualname__:
             self._history.counts["range repaired"] += result
+            promised("P4", node.damaged or not result, f"{node}: rows were mended although nobody had damaged them")
         elif name == "_load_part" and result is not None and node.identity().ready and node.role == "secondary":
             self._loaded_part(node, result)
 

@@ -37,7 +37,7 @@ class Faults:
             (4, self.kill_in_the_middle),
             (2, self.cut_the_power),
             (8, self.start_somebody),
-            (2, self.fill_a_disk),
+            (3, self.fill_a_disk),
             (1, self.damage_a_row),
             (1, self.copy_a_device),
             (1, self.back_up_a_device),
@@ -110,7 +110,7 @@ class Faults:
             self._history.start(self._random.choice(down))
 
     def fill_a_disk(self):
-        node = self._random.choice((self._history.primary, *self._history.devices[:2]))
+        node = self._random.choice((self._history.primary, self._random.choice(self._history.devices)))
         if node.up and not node.pages_max:
             node.fill_disk()
             self._say(f"disk of a {node.role} full", f"the disk of {node} is full")
