@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 import apsw
 
@@ -29,7 +29,7 @@ from octodb.sql.tokens import fold_name
 from octodb.storage.apply import Applier, Refused
 from octodb.storage.changesets import touched_tables
 from octodb.storage.meta import LogTables, Meta, NodeTable
-from octodb.storage.row_keys import changed_rows, made_rows, touches
+from octodb.storage.row_keys import changed_rows, digests, made_rows
 from octodb.storage.shapes import Shapes, schema_version
 
 __all__ = ["AdminAppender", "EmbeddedLog", "PushRequest", "PushedBody"]
@@ -90,6 +90,7 @@ class EmbeddedLog:
         self._meta = Meta(db)
         self._applier = Applier(db, Shapes.read(db), row_id_range(ADMIN_ID), self._displace)
         self._lossy: dict[str, int] = self._meta.schema_changes()
+        self._refusals = _Refusals(self._tables)
         self._stale = False  # what was made in a transaction that was rolled back is gone
         for name in ("this_user", "this_node"):
             db.create_scalar_function(name, _admin, 0)
@@ -105,7 +106,7 @@ class EmbeddedLog:
         self._db.execute("BEGIN IMMEDIATE")
         try:
             self._refresh()
-            batch = _Batch(self._tables, self._nodes)
+            batch = _Batch(self._tables, self._nodes, self._refusals)
             with self._applier.triggers.hearing_of_others():
                 outcomes = [self._append_request(request, batch) for request in requests]
             batch.store_nonces()
@@ -201,6 +202,7 @@ class EmbeddedLog:
     def _refresh(self) -> None:
         if self._stale or schema_version(self._db) != self._applier.shapes.version:
             self._stale = False
+            self._refusals.clear()
             self._applier.use(Shapes.read(self._db))
             self._lossy = self._meta.schema_changes()
 
@@ -263,19 +265,69 @@ def _admin(*_: Any) -> int:
     return ADMIN_ID
 
 
+class _Refusals:
+    """The rows that each device's refused transactions would have made, by digest: those that are kept, in memory too.
+
+    A queue of which much is refused is looked at in many batches; each would read and compare all that came before.
+    """
+
+    _ROWS_MAX: Final = 1_000_000  # some hundred bytes each
+
+    def __init__(self, tables: LogTables) -> None:
+        self._tables = tables
+        self._kept: dict[int, tuple[int, int]] = {}  # first and last nonce of those that are here
+        self._rows: dict[int, dict[bytes, int]] = {}  # by node; the newest transaction that would have made it
+
+    def clear(self) -> None:
+        """What was added in a transaction that was rolled back is not in the table."""
+        self._kept.clear()
+        self._rows.clear()
+
+    def begin(self) -> None:
+        if sum(map(len, self._rows.values())) > self._ROWS_MAX:
+            self.clear()
+
+    def newest(self, node_id: int) -> int:
+        """The newest refused transaction that is kept; 0 when none is. Reads them where they have changed."""
+        kept = self._tables.refused_range(node_id)
+        if self._kept.get(node_id, (0, 0)) != kept:
+            self._kept[node_id] = kept
+            self._rows[node_id] = {}
+            for nonce, made in self._tables.refused(node_id):
+                self._note(node_id, nonce, made)
+        return kept[1]
+
+    def that_made(self, node_id: int, rows: set[bytes]) -> int:
+        """The newest refused transaction that would have made one of the rows; 0: none."""
+        there = self._rows.get(node_id, {})
+        return max((there.get(row, 0) for row in rows), default=0)
+
+    def add(self, node_id: int, nonce: int, made: bytes) -> None:
+        """One was refused; it is in the table too. Call ``newest`` before the first of a batch."""
+        self._kept[node_id] = (self._kept.get(node_id, (0, 0))[0] or nonce, nonce)
+        self._note(node_id, nonce, made)
+
+    def _note(self, node_id: int, nonce: int, made: bytes) -> None:
+        rows = self._rows.setdefault(node_id, {})
+        for digest in digests(made):
+            rows[digest] = nonce
+
+
 class _Batch:
     """The state of one group commit: positions, running hashes and nonces, read once under the write lock."""
 
-    def __init__(self, tables: LogTables, nodes: NodeTable) -> None:
+    def __init__(self, tables: LogTables, nodes: NodeTable, refusals: _Refusals) -> None:
         self._tables = tables
         self._nodes = nodes
+        self._refusals = refusals
+        self._refusals.begin()
         self.base_id = tables.last_id()
         self.head = tables.head()
         self.entries: list[LogEntry] = []
         self._chains: dict[int | str, bytes] = {}
         self._nonces: dict[int, int] = {}
         self._families: dict[int, list[int]] = {}
-        self._refused: dict[int, list[tuple[int, bytes]]] = {}
+        self._newest_refused: dict[int, int] = {}
         self._changed: set[int] = set()
 
     def last_nonce(self, node_id: int) -> int | None:
@@ -309,18 +361,17 @@ class _Batch:
     def builds_on_refused(self, node_id: int, pushed: PushedBody) -> Rejection | None:
         """A transaction that changes rows made by a refused one, of whose refusal its maker did not know, cannot take
         effect: the rows are not there, or they are somebody else's (design.md §4.7)."""
-        if node_id not in self._refused:
-            self._refused[node_id] = self._tables.refused(node_id)
-        unknown = [(nonce, made) for nonce, made in self._refused[node_id] if nonce > pushed.knew_rejected >= 0]
-        if not unknown:
+        if node_id not in self._newest_refused:
+            self._newest_refused[node_id] = self._refusals.newest(node_id)
+        if not self._newest_refused[node_id] > pushed.knew_rejected >= 0:
             return None
         try:
             changed = changed_rows(pushed.body)
         except ProtocolError:
             return None  # the judge says what is wrong with it
-        for nonce, made in unknown:
-            if touches(made, changed):
-                return Rejection("dependent", f"it changes rows made by transaction {nonce}, which was rejected")
+        nonce = self._refusals.that_made(node_id, changed)
+        if nonce > pushed.knew_rejected:
+            return Rejection("dependent", f"it changes rows made by transaction {nonce}, which was rejected")
         return None
 
     def refuse(self, node_id: int, pushed: PushedBody, rejection: Rejection) -> None:
@@ -329,7 +380,8 @@ class _Batch:
         except ProtocolError:
             made = b""
         self._tables.refuse(node_id, pushed.nonce, pushed.hash, rejection, made)
-        self._refused.setdefault(node_id, []).append((pushed.nonce, made))
+        self._refusals.add(node_id, pushed.nonce, made)
+        self._newest_refused[node_id] = pushed.nonce
 
     def add(self, owner: int, origin: int, nonce: int, digest: bytes, body: bytes, now: float) -> int:
         if owner not in self._chains:

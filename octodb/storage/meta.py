@@ -646,6 +646,15 @@ class LogTables:
         sql = "SELECT nonce, made FROM _octodb_refusals WHERE node_id = ? ORDER BY nonce"
         return [(row[0], row[1]) for row in self._db.execute(sql, (node_id,))]
 
+    def refused_range(self, node_id: int) -> tuple[int, int]:
+        """The first and the last nonce of the refusals that are kept; (0, 0) when none is."""
+        sql = (
+            "SELECT coalesce((SELECT min(nonce) FROM _octodb_refusals WHERE node_id = ?1), 0),"
+            " coalesce((SELECT max(nonce) FROM _octodb_refusals WHERE node_id = ?1), 0)"
+        )
+        first, last = one_row(self._db, sql, (node_id,))
+        return first, last
+
     def keep_acceptance(self, node_id: int, nonce: int, hash_of_body: bytes, seq: int) -> None:
         """A transaction was accepted, and no entry under its number will say so."""
         sql = "INSERT OR IGNORE INTO _octodb_acceptances VALUES (?, ?, ?, ?)"

@@ -17,7 +17,7 @@ from octodb.sql.tokens import fold_name
 from octodb.storage.changesets import iterate
 from octodb.storage.shapes import Shapes
 
-__all__ = ["PendingKeys", "RowKey", "changed_rows", "changeset_keys", "made_rows", "touches"]
+__all__ = ["PendingKeys", "RowKey", "changed_rows", "changeset_keys", "digests", "made_rows"]
 
 # (folded table name, values of the key columns)
 RowKey = tuple[str, tuple[object, ...]]
@@ -50,9 +50,9 @@ def changed_rows(body: bytes) -> set[bytes]:
     return {_digest(key) for op, key in _body_keys(body) if op != "INSERT"}
 
 
-def touches(made: bytes, changed: set[bytes]) -> bool:
-    """Whether one of the ``changed`` rows is among those that ``made`` holds."""
-    return any(made[i : i + _DIGEST_BYTES] in changed for i in range(0, len(made), _DIGEST_BYTES))
+def digests(made: bytes) -> Iterator[bytes]:
+    """What ``made_rows`` has put together."""
+    return (made[i : i + _DIGEST_BYTES] for i in range(0, len(made), _DIGEST_BYTES))
 
 
 def _digest(key: RowKey) -> bytes:

@@ -7,6 +7,7 @@ import pytest
 
 from octodb.log.embedded_log import EmbeddedLog, PushedBody, PushRequest
 from octodb.model.transactions import CHAIN_START, Op, body_hash, chain_hash, encode_body
+from octodb.storage.meta import LogTables
 from tests.properties.offline_world import clock
 
 
@@ -212,6 +213,53 @@ def test_a_refused_row_may_have_any_key(pushing):
         change = pushing.body("UPDATE measure SET name = 'x'", prepare=f"INSERT INTO measure VALUES ({at}, 'y', 2)")
         outcomes = kinds(pushing.push(bad, change, knew_rejected=0))
         assert outcomes == [("rejected", "constraint"), ("rejected", "dependent")], at
+
+
+def test_refusals_are_read_once_and_not_in_every_batch(pushing, monkeypatch):
+    """A queue of which much is refused would cost its square, with the write lock held."""
+    reads = []
+    refused = LogTables.refused
+    monkeypatch.setattr(LogTables, "refused", lambda *args: reads.append(args) or refused(*args))
+
+    def bad(number):
+        return pushing.body(
+            f"PRAGMA ignore_check_constraints = ON; INSERT INTO item VALUES ({number}, '{number}', 200, 2)",
+            honest=False,
+        )
+
+    def change(number):
+        return pushing.body(
+            "UPDATE item SET size = 5", prepare=f"DELETE FROM item; INSERT INTO item VALUES ({number}, 'x', 0, 2)"
+        )
+
+    def pushed(*bodies, knew=0):
+        return [code or kind for kind, code in kinds(pushing.push(*bodies, knew_rejected=knew))]
+
+    assert pushed(bad(20)) == ["constraint"]  # 1
+    assert pushed(bad(21), change(20)) == ["constraint", "dependent"]
+    assert pushed(change(20), change(21), change(1)) == ["dependent", "dependent", "accepted"]
+    assert pushed(change(20), knew=1) == ["accepted"]
+    assert pushed(change(21), knew=1) == ["dependent"]
+    assert not reads, "they are all of this process"
+    LogTables(pushing.primary.engine).forget_verdicts(pushing.device.record.node_id, 2)
+    assert pushed(change(21)) == ["accepted"], "nothing that waits was made without knowing of it"
+
+
+def test_a_refusal_that_was_rolled_back_is_not_remembered(pushing, monkeypatch):
+    made = pushing.body("INSERT INTO item VALUES (20, 'mine', 0, 2)", prepare="DELETE FROM item")  # it is taken
+    change = pushing.body(
+        "UPDATE item SET size = 5", prepare="DELETE FROM item; INSERT INTO item VALUES (20, 'x', 0, 2)"
+    )
+
+    def full(*_):
+        raise apsw.FullError("disk full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("octodb.log.embedded_log._Batch.store_nonces", full)
+        with pytest.raises(apsw.FullError):
+            pushing.push(made, first=1, knew_rejected=0)
+    pushing.primary.run("DELETE FROM item WHERE id = 1")  # and is free now
+    assert kinds(pushing.push(made, change, first=1, knew_rejected=0)) == [("accepted", None)] * 2
 
 
 def test_an_error_abandons_the_whole_batch(pushing, monkeypatch):
