@@ -26,6 +26,7 @@ __all__ = ["Checksums", "Key", "PrimarySums", "RangeSum"]
 _T = TypeVar("_T")
 _PARTS: Final = 16
 _FETCHED_ROWS_MAX: Final = 2000
+_FETCHED_BYTES_MAX: Final = 8 * 1024 * 1024  # but one row, however large: it came in one message before
 
 Key = list[Any]
 """Values of the key columns; [] where a range has no end."""
@@ -81,12 +82,12 @@ class Checksums:
         )
         return [list(row) for row in self._db.execute(sql, (*values, step, count))]
 
-    def rows(self, shape: TableShape, low: Key, high: Key, count_max: int) -> list[list[Any]]:
-        """The rows of a range in the order of ``shape.columns``, at most ``count_max``."""
+    def rows(self, shape: TableShape, low: Key, high: Key) -> Iterator[list[Any]]:
+        """The rows of a range in the order of ``shape.columns``."""
         where, values = self._range(shape, low, high)
         columns = ", ".join(quote_name(column) for column in shape.columns)
-        sql = f"SELECT {columns} FROM {shape.quoted} WHERE {where} LIMIT ?"
-        return [list(row) for row in self._db.execute(sql, (*values, count_max))]
+        for row in self._db.execute(f"SELECT {columns} FROM {shape.quoted} WHERE {where}", values):
+            yield list(row)
 
     def _hashes(self, shape: TableShape, low: Key, high: Key) -> Iterator[int]:
         where, values = self._range(shape, low, high)
@@ -188,7 +189,13 @@ class PrimarySums:
     def _fetch(self, user_id: int, table: str, low: Key, high: Key) -> tuple[list[str], list[list[Any]]] | None:
         sums = Checksums(self._db, (user_id, EVERYBODY))
         shape = sums.table(table)
-        rows = [] if shape is None else sums.rows(shape, low, high, _FETCHED_ROWS_MAX + 1)
-        if shape is None or len(rows) > _FETCHED_ROWS_MAX:
+        if shape is None:
             return None
+        rows: list[list[Any]] = []
+        size = 0
+        for row in sums.rows(shape, low, high):
+            rows.append(row)
+            size += sum(len(value) for value in row if isinstance(value, str | bytes))
+            if len(rows) > _FETCHED_ROWS_MAX or (size > _FETCHED_BYTES_MAX and len(rows) > 1):
+                return None
         return list(shape.columns), rows

@@ -712,9 +712,10 @@ class LogTables:
         for _, seq, _, origin, nonce, digest, confirmed in rows:
             if nonce is not None and nonce > (confirmed or 0):
                 self.keep_acceptance(origin, nonce, digest, seq)
-        newest = {row[2]: row[0] for row in rows}
-        for owner, row_id in newest.items():
-            self._db.execute("DELETE FROM _octodb_log WHERE owner = ? AND id < ?", (owner, row_id))
+        newest = {row[2]: (row[0], row[1]) for row in rows}
+        for owner, (row_id, seq) in newest.items():
+            # by (owner, seq), so that the entries that stay are not looked at
+            self._db.execute("DELETE FROM _octodb_log WHERE owner = ? AND seq < ?", (owner, seq))
             self._db.execute("UPDATE _octodb_log SET body = x'', nonce = NULL WHERE id = ?", (row_id,))
         self._db.execute("INSERT OR REPLACE INTO _octodb_meta VALUES ('floor', ?)", (rows[-1][1],))
         self._db.execute("INSERT OR REPLACE INTO _octodb_meta VALUES ('floor_id', ?)", (rows[-1][0],))

@@ -132,6 +132,9 @@ class PrimaryStore:
         """
 
         def work() -> tuple[NodeRecord | None, list[tuple[int, int]], int]:
+            now = self._nodes.by_id(original.node_id)
+            if now is None or now.revoked:
+                return None, [], 0  # meanwhile: revoking it is revoking its copies
             record = self._nodes.by_key(public_key)
             if record is None:
                 record = NodeRecord(self._meta.next_identity(), original.user_id, original.node_type, public_key)

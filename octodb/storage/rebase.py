@@ -245,7 +245,7 @@ class Rebase:
     def replace_range(self, shape: TableShape, low: Key, high: Key, rows: list[list[Any]]) -> None:
         """Mend what differs from the primary: the rows of a key range become ``rows``. Nothing may be pending."""
         index = {tuple(row[i] for i in shape.key): row for row in rows}
-        there = Checksums(self._db).rows(shape, low, high, -1)
+        there = list(Checksums(self._db).rows(shape, low, high))
         kept = {
             tuple(row[i] for i in shape.key) for row in there if _same(row, index.get(tuple(row[i] for i in shape.key)))
         }

@@ -26,7 +26,8 @@ __all__ = ["Checking"]
 # After a download, a reconnection or a change the device waits for a quiet moment; then again only after a while.
 _QUIET_S: Final = 2.0
 _AGAIN_AFTER_S: Final = 600.0
-_ROWS_MAX: Final = 1000  # in one range that is fetched
+_ROWS_MAX: Final = 1000  # in one range that is fetched; fewer where they turn out to be large
+_PARTS: Final = 16  # into which a primary cuts a range
 _ROUNDS_MAX: Final = 5  # of mending, before it is given up and said
 
 _Range = tuple[str, list[Any], list[Any]]  # table, low, high
@@ -46,10 +47,12 @@ class Checking:
         self._at_once = False
         self._quiet_since: float | None = None
         self._rounds = 0
+        self._awaits_answer = False
         self.reset()
 
     def reset(self) -> None:
-        """The connection is another one, or something moved: what was under way is worth nothing."""
+        """Something moved: what was under way is worth nothing. An answer that is still to come is let pass before
+        anything else is asked: it would be taken for that one's."""
         self._seq = 0
         self._step = "idle"
         self._theirs: list[tuple[str, int, int]] = []
@@ -57,15 +60,24 @@ class Checking:
         self._coarse: list[_Range] = []  # to be cut
         self._fine: list[_Range] = []  # to be fetched
         self._range: _Range = ("", [], [])
+        self._rows_max = _ROWS_MAX
+        self._of_storage: ReadSums | RepairRange | None = None  # what storage was asked last
 
     def want(self) -> None:
         """Compare at the next quiet moment, whenever the last time was."""
+        self.reset()  # what is under way may have begun before what the caller wants to know
         self._wanted = self._at_once = True
         self._rounds = 0
 
+    def connection_lost(self) -> None:
+        """No answer will come any more."""
+        self._awaits_answer = False
+        if self._step != "idle":
+            self._give_up_for_now()
+
     def due_at(self, now: float) -> float | None:
         """When ``begin`` should be called again, provided the device is quiet until then."""
-        if self._step != "idle" or self._quiet_since is None:
+        if self._step != "idle" or self._awaits_answer or self._quiet_since is None:
             return None
         if self._wanted or self.checked_at is None:
             return self._quiet_since + (0.0 if self._at_once else _QUIET_S)
@@ -89,25 +101,38 @@ class Checking:
     def _ask(self, cursor: int) -> list[Effect]:
         self.reset()
         self._seq, self._step, self._wanted = cursor, "tables", False
-        return [Send(AskSums(cursor, "", [], []))]
+        return self._send(AskSums(cursor, "", [], []))
+
+    def _send(self, question: AskSums | AskRows) -> list[Effect]:
+        self._awaits_answer = True
+        return [Send(question)]
 
     # --- answers of the primary ------------------------------------------------------------------------
 
     def sums_came(self, message: Sums) -> list[Effect]:
+        self._awaits_answer = False
         if self._step not in {"tables", "parts"} or message.seq not in {0, self._seq}:
             return []
         if not message.seq:
             return self._give_up_for_now()
         self._theirs = [(one[0], one[1], one[2]) for one in message.sums]
         self._bounds = message.bounds
-        return [ReadSums(self._seq, *self._range, tuple(map(tuple, message.bounds)))]
+        self._of_storage = ReadSums(self._seq, *self._range, tuple(map(tuple, message.bounds)))
+        return [self._of_storage]
 
     def rows_came(self, message: RangeRows) -> list[Effect]:
+        self._awaits_answer = False
         if self._step != "rows" or message.seq not in {0, self._seq}:
             return []
+        if not message.seq and self._rows_max > 1:
+            # too many, or too large, for one message: cut further. If it is that the log has moved, that will show
+            self._rows_max = max(1, self._rows_max // _PARTS)
+            self._coarse.append(self._range)
+            return self._next()
         if not message.seq:
             return self._give_up_for_now()
-        return [RepairRange(self._seq, *self._range, tuple(message.columns), message.rows)]
+        self._of_storage = RepairRange(self._seq, *self._range, tuple(message.columns), message.rows)
+        return [self._of_storage]
 
     def _give_up_for_now(self) -> list[Effect]:
         self.reset()
@@ -118,8 +143,8 @@ class Checking:
 
     def sums_read(self, asked: ReadSums, ours: list[tuple[str, int, int]] | None, now: float) -> list[Effect]:
         """Our sums at the position asked; None: rows or queue have moved."""
-        if self._step not in {"tables", "parts"} or asked.seq != self._seq:
-            return []
+        if asked is not self._of_storage:
+            return []  # of a round that has ended
         if ours is None:
             return self._give_up_for_now()
         return self._compare_tables(ours, now) if self._step == "tables" else self._compare_parts(ours)
@@ -157,12 +182,12 @@ class Checking:
         for number, (mine, theirs) in enumerate(zip(ours, self._theirs, strict=True)):
             if mine != theirs:
                 part = (table, edges[number], edges[number + 1])
-                (self._fine if theirs[1] <= _ROWS_MAX else self._coarse).append(part)
+                (self._fine if theirs[1] <= self._rows_max else self._coarse).append(part)
         return self._next()
 
     def repaired(self, asked: RepairRange, done: bool) -> list[Effect]:
         """``done`` False: rows or queue have moved, and nothing was changed."""
-        if self._step != "rows" or asked.seq != self._seq:
+        if asked is not self._of_storage:
             return []
         if not done:
             return self._give_up_for_now()
@@ -171,8 +196,8 @@ class Checking:
     def _next(self) -> list[Effect]:
         if self._fine:
             self._range, self._step = self._fine.pop(), "rows"
-            return [Send(AskRows(self._seq, *self._range))]
+            return self._send(AskRows(self._seq, *self._range))
         if self._coarse:
             self._range, self._step = self._coarse.pop(), "parts"
-            return [Send(AskSums(self._seq, *self._range))]
+            return self._send(AskSums(self._seq, *self._range))
         return self._ask(self._seq)

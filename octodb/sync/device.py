@@ -185,6 +185,7 @@ class DeviceSync:
 
     def _reset_connection(self) -> None:
         self._connection += 1
+        self.checking.connection_lost()
         self._challenge: Challenge | None = None
         self._sent_request: Signup | Login | None = None
         self._incoming: list[WireEntry] = []

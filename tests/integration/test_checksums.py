@@ -111,3 +111,17 @@ def test_verify_of_the_command_line(world, synced):
     found = verify(world.device_uri("device"), "--timeout", "0.5")
     assert found.returncode == 5
     assert "not compared after 0.5 s" in found.stderr
+
+
+def test_large_rows_are_mended_in_messages_that_fit(world):
+    primary = world.primary("CREATE TABLE t (id INTEGER PRIMARY KEY, a, b, row_owner)")
+    for n in range(80):
+        primary.execute("INSERT INTO t VALUES (?, 1, zeroblob(1000000), '*')", (n,))
+        primary.commit()
+    device = world.device("device")
+    assert device.wait_synced(20)
+    received = device.sync_status["bytes"]["in"]
+    damage(world, "UPDATE t SET a = 2 WHERE id = 40")
+    assert check(device) == "repaired: t"
+    assert rows(device, "SELECT id FROM t WHERE a <> 1") == []
+    assert device.sync_status["bytes"]["in"] - received < 10_000_000

@@ -104,3 +104,62 @@ def test_what_cannot_be_mended_is_given_up_and_said():
         (repair,) = of(RepairRange, checking.rows_came(RangeRows(7, ["id"], [[1]])))
         checking.repaired(repair, True)
     assert (checking.ok, checking.finished, sent(effects)) == (False, 1, [])
+
+
+def test_rows_too_large_for_one_message_are_cut_further():
+    checking = begun()
+    compare(checking, [("t", 500, 1)], [("t", 500, 2)])
+    effects = compare(checking, [("t", 500, 1)], [("t", 500, 2)])
+    assert sent(effects) == [AskRows(7, "t", [], [])]
+    effects = checking.rows_came(RangeRows(0, [], []))
+    assert sent(effects) == [AskSums(7, "t", [], [])]
+    effects = compare(checking, [("t", 63, 1), ("t", 437, 3)], [("t", 63, 2), ("t", 437, 3)], [[63]])
+    assert sent(effects) == [AskSums(7, "t", [], [63])], "what seemed few rows is not"
+    effects = compare(checking, [("t", 4, 1), ("t", 59, 3)], [("t", 4, 2), ("t", 59, 3)], [[4]])
+    assert sent(effects) == [AskRows(7, "t", [], [4])]
+    for count in (3, 1):
+        assert sent(checking.rows_came(RangeRows(0, [], []))) == [AskSums(7, "t", [], [4 if count == 3 else 3])]
+        parts = [("t", count, 1), ("t", 1, 3)]
+        effects = compare(checking, parts, [("t", count, 2), ("t", 1, 3)], [[count]])
+    assert sent(effects) == [AskRows(7, "t", [], [1])]
+    assert checking.rows_came(RangeRows(0, [], [])) == [], "one row always fits: the log has moved on"
+    assert checking.due_at(103.0) is not None
+
+
+def test_an_answer_to_an_earlier_question_is_not_taken_for_the_next_ones():
+    """A commit of the application's ended the round; its answer is still on its way."""
+    checking = begun()
+    compare(checking, [("t", 9, 1), ("u", 5, 5)], [("t", 9, 2), ("u", 5, 5)])  # asks for parts of t
+    checking.moved(103.0, quiet=False)
+    checking.moved(103.1, quiet=True)
+    checking.want()
+    assert checking.due_at(104.0) is None, "the answer first"
+    assert checking.sums_came(Sums(7, [("t", 9, 1)], [])) == []
+    assert checking.due_at(104.0) == 103.1
+    assert sent(checking.begin(7, 104.0)) == [AskSums(7, "", [], [])]
+    checking.connection_lost()
+    checking.moved(110.0, quiet=True)
+    assert sent(checking.begin(7, 112.0)) == [AskSums(7, "", [], [])], "no answer comes on another connection"
+
+
+def test_a_comparison_that_is_wanted_is_not_one_that_had_begun():
+    checking = begun()
+    finished = checking.finished
+    checking.want()
+    assert checking.sums_came(Sums(7, [("t", 2, 55)], [])) == []
+    assert checking.finished == finished
+    assert sent(checking.begin(7, 103.0)) == [AskSums(7, "", [], [])]
+    compare(checking, [("t", 2, 55)], [("t", 2, 55)])
+    assert checking.finished == finished + 1
+
+
+def test_sums_that_were_read_for_an_earlier_round_are_not_compared():
+    checking = begun()
+    (asked,) = of(ReadSums, checking.sums_came(Sums(7, [("t", 2, 55)], [])))
+    checking.moved(103.0, quiet=False)
+    checking.moved(103.1, quiet=True)
+    checking.want()
+    checking.begin(7, 104.0)
+    assert checking.sums_read(asked, [("t", 2, 55)], 104.0) == []
+    assert checking.ok is None
+    assert of(Notify, compare(checking, [("t", 2, 55)], [("t", 2, 55)]))[0].event == "status"
