@@ -368,7 +368,8 @@ class AskRows(msgspec.Struct, array_like=True, frozen=True, tag=30):
 
 
 class RangeRows(msgspec.Struct, array_like=True, frozen=True, tag=31):
-    """Primary → device: all rows of the range asked for. ``seq`` 0: the log has moved on, or they are too many or too large: cut the range."""
+    """Primary → device: all rows of the range asked for. ``seq`` 0: the log has moved on, or they are too many or too
+    large for one message."""
 
     seq: Count
     columns: list[str]
