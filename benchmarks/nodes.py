@@ -33,10 +33,11 @@ NOTE_INSERT: Final = "INSERT INTO note(title, n) VALUES (?, ?)"
 PROJECT: Final = Path(__file__).resolve().parent.parent
 _READY_S_MAX: Final = 120.0
 _STOP_S_MAX: Final = 30.0
-# What decides how fast SQLite writes and reads a file, and can be set.
+# What decides how fast SQLite writes and reads a file, and can be set. Not wal_autocheckpoint: the WAL of both is
+# written back at 1000 pages, a device's by its engine, and its connections have a higher limit (octodb/storage/wal.py).
 _SETTINGS: Final = (
-    "journal_mode", "synchronous", "page_size", "cache_size", "wal_autocheckpoint", "mmap_size", "secure_delete",
-    "foreign_keys", "locking_mode",
+    "journal_mode", "synchronous", "page_size", "cache_size", "mmap_size", "secure_delete", "foreign_keys",
+    "locking_mode",
 )  # fmt: skip
 
 

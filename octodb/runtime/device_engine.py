@@ -26,6 +26,7 @@ from octodb.storage.apsw_errors import explained
 from octodb.storage.database import close_in_child
 from octodb.storage.device_store import Adoption, DeviceStore, DeviceSums, Incoming, IncomingEntry, NotOurOwn
 from octodb.storage.meta import Meta
+from octodb.storage.wal import WalKeeper
 from octodb.sync.checking import Checking
 from octodb.sync.device import DeviceFacts, DeviceSync
 from octodb.sync.effects import (
@@ -57,6 +58,7 @@ _LOOK_EVERY_S: Final = 0.1
 _PUBLISH_EVERY_S: Final = 0.25
 _HEARTBEAT_S: Final = 4.0
 _LINGER_S: Final = 0.003
+_WAL_LOOK_EVERY_S: Final = 0.01
 # A verdict that is being stored when the application closes is told to it, or nobody would ever hear of it.
 _FINISH_S_MAX: Final = 1.0
 
@@ -79,6 +81,7 @@ class DeviceEngine:
         self._tasks: list[asyncio.Task[None]] = []
         self._dialing: asyncio.Task[None] | None = None
         self._moved = asyncio.Event()  # the machine's timers may have changed
+        self._wal_grew = asyncio.Event()
         self._bytes = (0, 0)
         self._publish_soon = False
         self._request: tuple[str, str] | None = None
@@ -180,6 +183,8 @@ class DeviceEngine:
             asyncio.create_task(self._watch_file()),
             asyncio.create_task(self._publish()),
         ]
+        if self._wal.wanted:
+            self._tasks.append(asyncio.create_task(self._keep_wal_short()))
         self._handle(self._sync.start(self._surroundings.monotonic()))
 
     def _open_store(self) -> tuple[dict[str, Any], DeviceFacts]:
@@ -188,6 +193,7 @@ class DeviceEngine:
         db = self._surroundings.engine_connection(self._uri.path, Role.SECONDARY)
         self._db = db
         self._file = FileIdentity(self._uri.path)
+        self._wal = WalKeeper(db)
         self._store = store = DeviceStore(db, self._uri.path, self._surroundings.wall_clock)
         values = Meta(db).get_all()
         cursor = store.cursor()
@@ -228,6 +234,7 @@ class DeviceEngine:
     def _look_at_queue(self) -> None:
         self._looked_at = self._surroundings.monotonic()
         self.wants_poke = True
+        self._wal_grew.set()
         if self._sync is not None:
             self._handle(self._sync.queue_moved())
 
@@ -532,6 +539,15 @@ class DeviceEngine:
                 self._emit("error", {"code": "storage", "reason": self._gone})
         else:
             self._gone = None
+
+    async def _keep_wal_short(self) -> None:
+        """Beside the applications, which would have to wait for it."""
+        while True:
+            await self._wal_grew.wait()
+            self._wal_grew.clear()
+            await asyncio.sleep(_WAL_LOOK_EVERY_S)
+            with suppress(apsw.Error):  # whoever reads or writes rows will tell
+                await self._storage.run(self._wal.checkpoint)
 
     def _data_version(self) -> int:
         return int(self._db.pragma("data_version"))

@@ -23,6 +23,7 @@ from octodb.storage.meta import Meta, NodeTable, create_meta_tables, is_node_fil
 from octodb.storage.schema_rules import check_replicable, incomplete_triggers, index_owners
 from octodb.storage.shapes import Shapes
 from octodb.storage.upgrades import upgrade_node_file
+from octodb.storage.wal import WAL_PAGES_MAX
 
 __all__ = [
     "FileNotice",
@@ -133,7 +134,7 @@ def engine_connection(path: str, role: Role) -> apsw.Connection:
     db.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 0)
     db.execute("PRAGMA foreign_keys = OFF")
     db.execute("PRAGMA recursive_triggers = ON")
-    _synchronous(db, role)
+    _set_wal(db, role)
     for name, arguments in (
         ("this_user", 0),
         ("this_node", 0),
@@ -214,13 +215,15 @@ def _use_wal(db: apsw.Connection, uri: NodeUri) -> None:
             hint="put it on a local disk: network file systems have no shared memory",
         )
     assert uri.role is not None
-    _synchronous(db, uri.role)
+    _set_wal(db, uri.role)
     db.execute("PRAGMA recursive_triggers = ON")
 
 
-def _synchronous(db: apsw.Connection, role: Role) -> None:
+def _set_wal(db: apsw.Connection, role: Role) -> None:
     # P1: a primary's commit survives a power cut; a device syncs the WAL before it first sends a transaction
     db.execute(f"PRAGMA synchronous = {'FULL' if role is Role.PRIMARY else 'NORMAL'}")
+    if role is Role.SECONDARY:
+        db.wal_autocheckpoint(WAL_PAGES_MAX)
 
 
 def _make_node(db: apsw.Connection, uri: NodeUri, seed: NodeSeed) -> None:
