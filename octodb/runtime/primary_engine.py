@@ -33,7 +33,7 @@ from octodb.storage.apsw_errors import explained
 from octodb.storage.checksums import PrimarySums
 from octodb.storage.database import close_in_child
 from octodb.storage.primary_store import PrimaryStore
-from octodb.storage.snapshot import SnapshotReader
+from octodb.storage.snapshot import EverybodysParts, SnapshotReader
 from octodb.sync.effects import (
     Admit,
     AdoptCopy,
@@ -126,6 +126,7 @@ class PrimaryEngine:
         self._publish_soon = True
         self._last_error: str | None = None
         self._checksums: PrimarySums | None = None
+        self._everybodys = EverybodysParts()
         self._resumable: dict[bytes, tuple[SnapshotReader, float]] = {}  # by token, until when
         self._gone = False  # the file is not at its path any more
 
@@ -524,7 +525,7 @@ class PrimaryEngine:
         def work() -> SnapshotReader:
             # twice the window: what was sent and not acknowledged may be asked for again
             db = self._surroundings.reading_connection(self._uri.path)
-            reader = SnapshotReader(db, effect.user_id, token, 2 * WINDOW_MESSAGES)
+            reader = SnapshotReader(db, effect.user_id, token, 2 * WINDOW_MESSAGES, self._everybodys)
             reader.open()
             return reader
 

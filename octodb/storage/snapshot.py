@@ -23,11 +23,30 @@ from octodb.storage.meta import LogTables, Meta
 from octodb.storage.schema_rules import shared_objects
 from octodb.storage.shapes import Shapes, TableShape
 
-__all__ = ["SnapshotLoader", "SnapshotReader"]
+__all__ = ["EverybodysParts", "SnapshotLoader", "SnapshotReader"]
 
 # A chunk is one message: large enough to be cheap, small enough to show progress and to share the line.
 _CHUNK_BYTES: Final = 192 * 1024
 _CHUNK_ROWS_MAX: Final = 2000
+# What is remembered of everybody's rows, in a message's bytes; in memory it is a few times as much.
+_KEPT_BYTES_MAX: Final = 16 * 1024 * 1024
+
+
+class EverybodysParts:
+    """The parts with everybody's rows as the last whole download read them, for those that begin while no such row has
+    changed since: devices come in crowds, and these rows are the same for all of them. One thread at a time."""
+
+    def __init__(self) -> None:
+        self._state: tuple[int, int] | None = None
+        self._parts: list[SnapshotRows] = []
+
+    def of(self, state: tuple[int, int]) -> list[SnapshotRows] | None:
+        """``state``: position of everybody's newest entry, and SQLite's schema version."""
+        return self._parts if state == self._state else None
+
+    def keep(self, state: tuple[int, int], parts: list[SnapshotRows]) -> None:
+        if self._state is None or state > self._state:
+            self._state, self._parts = state, parts
 
 
 class SnapshotReader:
@@ -36,12 +55,16 @@ class SnapshotReader:
     ``kept_max``: so many of the newest parts can be read once more, when a download is resumed.
     """
 
-    def __init__(self, db: apsw.Connection, user_id: int, token: bytes, kept_max: int) -> None:
+    def __init__(
+        self, db: apsw.Connection, user_id: int, token: bytes, kept_max: int, everybodys: EverybodysParts | None = None
+    ) -> None:
         self._db = db
+        self._everybodys = EverybodysParts() if everybodys is None else everybodys
         self.user_id = user_id
         self.token = token
         self._kept: deque[SnapshotRows | SnapshotTail] = deque(maxlen=kept_max)
         self._count = 0
+        self._bytes_read = 0
         self._parts: Iterator[SnapshotRows | SnapshotTail] | None = None
         self._log = LogTables(db)
         self._meta = Meta(db)
@@ -88,10 +111,28 @@ class SnapshotReader:
 
     def _read_parts(self) -> Iterator[SnapshotRows | SnapshotTail]:
         """The rows, the user's own first, and the tail."""
-        for owner in (self.user_id, EVERYBODY):
-            for shape in self._shapes.replicated():
-                yield from self._rows(shape, owner)
+        for shape in self._shapes.replicated():
+            yield from self._rows(shape, self.user_id)
+        yield from self._everybodys_rows()
         yield self._tail
+
+    def _everybodys_rows(self) -> Iterator[SnapshotRows]:
+        state = (self._log.newest(EVERYBODY), self._shapes.version)
+        known = self._everybodys.of(state)
+        if known is not None:
+            yield from known
+            return
+        parts: list[SnapshotRows] | None = []
+        before = self._bytes_read
+        for shape in self._shapes.replicated():
+            for part in self._rows(shape, EVERYBODY):
+                if parts is not None:
+                    parts.append(part)
+                if self._bytes_read - before > _KEPT_BYTES_MAX:
+                    parts = None
+                yield part
+        if parts is not None:
+            self._everybodys.keep(state, parts)
 
     def all_parts(self) -> Iterator[SnapshotRows | SnapshotTail]:
         """Every part, from the first to the tail."""
@@ -126,9 +167,11 @@ class SnapshotReader:
             rows.append(list(row))
             size += 9 * len(row) + sum(len(value) for value in row if isinstance(value, str | bytes))
             if size >= _CHUNK_BYTES or len(rows) >= _CHUNK_ROWS_MAX:
+                self._bytes_read += size
                 yield SnapshotRows(shape.name, shape.columns, rows)
                 rows, size = [], 0
         if rows:
+            self._bytes_read += size
             yield SnapshotRows(shape.name, shape.columns, rows)
 
 

@@ -6,7 +6,7 @@ from octodb.model.identities import Role
 from octodb.model.snapshots import SnapshotHeader, SnapshotRows, SnapshotTail
 from octodb.storage.database import engine_connection
 from octodb.storage.schema_rules import shared_objects
-from octodb.storage.snapshot import SnapshotReader
+from octodb.storage.snapshot import EverybodysParts, SnapshotReader
 from tests.properties.offline_world import Primary
 
 SCHEMA = """
@@ -98,6 +98,36 @@ def test_many_rows_come_in_chunks_of_bounded_size(primary, reader):
     assert max(len(chunk.rows) for chunk in chunks) <= 2000
     assert all(sum(len(row[0]) for row in chunk.rows if isinstance(row[0], bytes)) <= 300_010 for chunk in chunks)
     assert sum(len(chunk.rows) for chunk in chunks) == header.rows_total
+
+
+def test_everybodys_rows_are_read_once_for_all_who_come_while_they_are_the_same(primary):
+    everybodys = EverybodysParts()
+    read = []
+
+    def download(user):
+        db = engine_connection(primary.path, Role.PRIMARY)
+        db.exec_trace = lambda cursor, sql, bindings: read.append((sql, bindings)) or True
+        reader = SnapshotReader(db, user, b"download", 2, everybodys)
+        reader.open()
+        read.clear()
+        parts = list(reader.all_parts())
+        reader.close()
+        tables = [sql for sql, bindings in read if bindings == ("*",) and "_octodb_log" not in sql]
+        return parts, len(tables)
+
+    first, count = download(2)
+    assert count == 2
+    second, count = download(5)
+    assert count == 0
+    theirs = [part for part in first[:-1] if part.rows[0][-1] == "*"]
+    assert [part for part in second[:-1] if part.rows[0][-1] == "*"] == theirs
+    assert {row[-1] for part in second[:-1] for row in part.rows} == {5, "*"}
+    primary.run("UPDATE t SET a = 'new' WHERE a = 2")
+    third, count = download(5)
+    assert count == 2
+    assert "new" in str(third)
+    primary.run("ALTER TABLE t ADD COLUMN more")
+    assert download(2)[1] == 2
 
 
 def test_a_download_that_breaks_off_leaves_nothing(world):
