@@ -58,6 +58,7 @@ class Rebase:
         self.local_rows = LocalRows(db, self.displace)
         self._aside: list[tuple[str, dict[str, Any], str]] = []
         self._keys = PendingKeys()
+        self._orphans: list[str] = []  # texts of this device's own indexes and triggers whose table was dropped
         self._unfilled: set[str] = set()  # full-text indexes that may lack rows
         self._user_id = 0
         self._identity = Identity()
@@ -70,6 +71,7 @@ class Rebase:
         """Call first in each transaction: another connection may have changed the schema, a failed one left traces."""
         self._aside.clear()
         self._unfilled.clear()
+        self._orphans.clear()
         if self._identity != identity:
             self._identity = identity
             self._db.create_scalar_function("this_user", lambda *_: identity.user_id, 0)
@@ -115,6 +117,7 @@ class Rebase:
                 self._apply_own(group[0].own_nonce, group[0].seq)
             else:
                 tables |= self._apply_group(group)
+        self._make_orphans_again()
         self.fill_indexes()
         return tables
 
@@ -320,6 +323,7 @@ class Rebase:
         if facts.action == "drop" and facts.object == "table" and shape is not None:
             # a table that is rebuilt has its name again at the end of the rebase, and the row its place
             self.set_local_rows_aside(shape.name, "its table was dropped")
+            self._orphans += self.local_objects(shape.name)
         try:
             self.before_schema_change()
             self._db.execute(sql)
@@ -366,22 +370,30 @@ class Rebase:
                 self._db.execute(f"INSERT INTO main.{quoted} ({quoted}) VALUES ('rebuild')")
         self._unfilled.clear()
 
-    def local_objects(self) -> list[str]:
-        """The texts that make this device's own indexes, triggers and views, in order."""
-        return [text for _, _, text in self._local_objects()]
+    def _make_orphans_again(self) -> None:
+        """A table that was rebuilt has its name again."""
+        if self._orphans:
+            self.before_schema_change()
+            self.make_again(self._orphans)
+            self._orphans.clear()
+            self.use_schema()
+
+    def local_objects(self, table: str = "") -> list[str]:
+        """The texts that make this device's own indexes, triggers and views, in order; ``table``: those on that one."""
+        return [text for _, _, on, text in self._local_objects() if fold_name(table) in {"", fold_name(on)}]
 
     def drop_local_objects(self) -> None:
-        for kind, name, _ in reversed(self._local_objects()):
+        for kind, name, _, _ in reversed(self._local_objects()):
             self._db.execute(f"DROP {kind} IF EXISTS main.{quote_name(name)}")
 
-    def _local_objects(self) -> list[tuple[str, str, str]]:
-        """(type, name, text)"""
+    def _local_objects(self) -> list[tuple[str, str, str, str]]:
+        """(type, name, table, text)"""
         objects = self._db.execute(
-            "SELECT type, name, sql FROM main.sqlite_schema WHERE type IN ('index', 'trigger', 'view')"
+            "SELECT type, name, tbl_name, sql FROM main.sqlite_schema WHERE type IN ('index', 'trigger', 'view')"
             " AND name LIKE ? ESCAPE '\\' AND sql IS NOT NULL ORDER BY rowid",
             (LOCAL_PREFIX.replace("_", "\\_") + "%",),
         ).fetchall()
-        return [(str(kind), str(name), str(text)) for kind, name, text in objects]
+        return [(str(kind), str(name), str(table), str(text)) for kind, name, table, text in objects]
 
     def make_again(self, objects: list[str]) -> None:
         for text in objects:

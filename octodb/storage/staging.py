@@ -70,7 +70,6 @@ class Staging:
         header = self._header
         assert header is not None
         meta = Meta(self._db)
-        local_objects = rebase.local_objects()
         rebuilt = self._swap_schema(header, tail, rebase)
         for shape in rebase.shapes.replicated():
             self._keep_highest_id(meta, shape, own_ids)
@@ -79,7 +78,6 @@ class Staging:
         rebase.before_schema_change()
         self._make_indexes(tail, rebase)
         rebase.fill_indexes()
-        rebase.make_again(local_objects)
         rebase.use_schema()
         meta.forget_schema_changes()
         meta.record_schema_changes(rebuilt, header.schema_seq)
@@ -104,6 +102,7 @@ class Staging:
                 if (shape := rebase.shapes.get(one.name)) is not None:
                     rebase.write_rows(f"DELETE FROM {shape.quoted}")  # its triggers, too, see the rows go
         rebase.before_schema_change()
+        local_objects = rebase.local_objects()
         rebase.drop_local_objects()
         for one in reversed(old):
             if one.kind != "table" and one.sql not in tail.schema:
@@ -124,6 +123,7 @@ class Staging:
             if text not in there and facts.object != "index":
                 self._db.execute(text)
                 rebase.note_index(facts)
+        rebase.make_again(local_objects)
         rebase.use_schema()  # with the triggers that keep up local tables while rows change
         return changed
 

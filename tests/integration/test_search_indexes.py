@@ -61,3 +61,40 @@ def test_an_index_that_lacks_rows_holds_nobody_up(world):
     assert other.wait_synced(5), (other.sync_status, primary.sync_status)
     assert rows(primary, "SELECT a FROM t ORDER BY a") == [("green",), ("other",)]
     assert primary.sync_status["last_error"] is None
+
+
+LOCAL = """
+CREATE VIRTUAL TABLE local_words USING fts5 (a, content = 't', content_rowid = 'id');
+INSERT INTO local_words (local_words) VALUES ('rebuild');
+CREATE TRIGGER local_in AFTER INSERT ON t BEGIN INSERT INTO local_words (rowid, a) VALUES (NEW.id, NEW.a); END;
+CREATE TRIGGER local_out AFTER DELETE ON t BEGIN
+    INSERT INTO local_words (local_words, rowid, a) VALUES ('delete', OLD.id, OLD.a); END;
+CREATE INDEX local_by_a ON t (a);
+"""
+REBUILT = """
+BEGIN;
+CREATE TABLE t2 (id INTEGER PRIMARY KEY, a, b, row_owner);
+INSERT INTO t2 SELECT id, a, NULL, row_owner FROM t;
+DROP TABLE t;
+ALTER TABLE t2 RENAME TO t;
+COMMIT;
+"""
+CHANGES = "DELETE FROM t WHERE id = 2; INSERT INTO t (id, a, row_owner) VALUES (3, 'green', '*');"
+
+
+@pytest.mark.parametrize("schema", ["", "ALTER TABLE t ADD COLUMN b;", REBUILT])
+@pytest.mark.parametrize("away", [False, True])
+def test_an_index_of_the_devices_own_follows(world, away, schema):
+    primary = world.primary(TABLE + "INSERT INTO t VALUES (1, 'red', '*'), (2, 'blue', '*')")
+    device = world.device("device")
+    device.executescript(LOCAL)
+    if away:
+        device = back_after_the_log_was_cut(world, primary, device, schema + CHANGES)
+    else:
+        primary.executescript(schema + CHANGES)
+        primary.commit()
+        wait_for(lambda: rows(device, "SELECT a FROM t WHERE id = 3") == [("green",)])
+    sql = "SELECT rowid FROM local_words WHERE local_words MATCH ?"
+    assert [rows(device, sql, word) for word in ("red", "blue", "green")] == [[(1,)], [], [(3,)]]
+    sql = "SELECT name FROM sqlite_schema WHERE name IN ('local_in', 'local_out', 'local_by_a')"
+    assert len(rows(device, sql)) == 3
