@@ -98,6 +98,7 @@ _ENTRIES_BYTES: Final = 256 * 1024
 _SILENCE_S_MAX: Final = 60.0
 _UNPROVED_S_MAX: Final = 20.0
 _CONFIRM_EVERY_S: Final = 5.0
+_CONFIRM_EVERY_COUNT: Final = 1000
 
 
 class SessionPhase(Enum):
@@ -382,6 +383,7 @@ class PrimarySession:
                 "this primary does not have what this device has already received: was it restored?",
             )
         self.phase = SessionPhase.SERVING
+        self._confirmed_nonce = asked.confirmed_nonce
         early, self._early_pushes = self._early_pushes, []
         if not matches:
             # a first download; or the device is further behind than the log goes, or knows another history
@@ -490,8 +492,9 @@ class PrimarySession:
         if message.messages < 0 or message.messages > self._outstanding:
             raise ProtocolError("more messages acknowledged than sent")
         self._outstanding -= message.messages
-        if message.confirmed_nonce > self._confirmed_nonce and self._refused_some:
-            # only refusals are kept for telling them again; acceptances are in the log
+        enough = 1 if self._refused_some else _CONFIRM_EVERY_COUNT
+        if message.confirmed_nonce >= self._confirmed_nonce + enough:
+            # refusals are kept for telling them again; acceptances are in the log, and kept only where that is cut
             self._confirm_due = self._confirmed_nonce = message.confirmed_nonce
         return self._continue()
 

@@ -572,6 +572,15 @@ def test_verdicts_that_are_stored_on_the_device_are_forgotten_now_and_then():
     assert confirmed == [ConfirmVerdicts(7, 8)], "once for both"
 
 
+def test_acceptances_are_forgotten_by_the_thousand():
+    """A device that stays connected for months would have one kept for each transaction that is cut off the log."""
+    story = Story().serve()
+    story.receive(Applied(10, 1002, 0))
+    assert [effect for _ in range(10) for effect in story.wait(1)] == []
+    story.receive(Applied(10, 1004, 0))
+    assert [effect for _ in range(10) for effect in story.wait(1)] == [ConfirmVerdicts(7, 1004)]
+
+
 def test_they_are_forgotten_when_the_connection_ends_too():
     story = Story().serve()
     story.session.appended([AppendOutcome(6, "rejected", rejection=Rejection("schema", "gone", "t"))])
