@@ -17,6 +17,7 @@ from octodb.model.entries import AppendOutcome, CommittedBatch, LogEntry, Outcom
 from octodb.model.identities import ADMIN_ID, row_id_range
 from octodb.model.owners import EVERYBODY
 from octodb.model.transactions import (
+    BODY_BYTES_MAX,
     CHAIN_START,
     PUSHED_HASH_BYTES,
     Body,
@@ -170,6 +171,8 @@ class EmbeddedLog:
 
     def _judge(self, user_id: int, data: bytes) -> Rejection | None:
         """Apply a body in a savepoint. None: it took effect. Otherwise nothing of it did."""
+        if len(data) > BODY_BYTES_MAX:
+            return Rejection("malformed", f"a transaction of {len(data):,} bytes; it may have {BODY_BYTES_MAX:,}")
         self._control.execute("SAVEPOINT octodb_judge")
         try:
             body = decode_body(data)

@@ -40,6 +40,7 @@ class FramedConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._reason = ""
         self._peer = ""
+        self._reads = True
         self.bytes_in = 0
         self.bytes_out = 0
 
@@ -92,6 +93,12 @@ class FramedConnection(asyncio.Protocol):
         self._transport.write(data)
         if self._transport.get_write_buffer_size() > _UNSENT_BYTES_MAX:
             self.abort("the other side does not read what it is sent")
+
+    def read_on(self, wanted: bool) -> None:
+        """Whether to take what the other side sends; False: it waits, in the end at the other side."""
+        if self._transport is not None and wanted != self._reads:
+            self._reads = wanted
+            (self._transport.resume_reading if wanted else self._transport.pause_reading)()
 
     def close(self, reason: str) -> None:
         """Send what is buffered and close. ``lost`` is called with ``reason``."""

@@ -59,6 +59,8 @@ from octodb.wire.messages import Message, ProblemReport, RangeRows, Sums
 __all__ = ["DEFAULT_LOGIN_FIELDS", "PrimaryEngine", "check_addresses"]
 
 DEFAULT_LOGIN_FIELDS: Final = ({"name": "email"}, {"name": "password", "secret": True})
+# Pushed and not yet committed: more than an honest device has on its way, its window and one large transaction.
+_PUSHED_BYTES_MAX: Final = 80 * 1024 * 1024
 # Transactions in one group commit: bounds how long a batch holds the write lock.
 _BATCH_TRANSACTIONS_MAX: Final = 4096
 _LOOK_EVERY_S: Final = 0.1
@@ -85,6 +87,7 @@ class _Client:
     effects: asyncio.Queue[Effect] = field(default_factory=asyncio.Queue)
     task: asyncio.Task[None] | None = None
     subscribed: bool = False
+    pushed_bytes: int = 0
 
 
 class PrimaryEngine:
@@ -368,6 +371,7 @@ class PrimaryEngine:
             elif isinstance(effect, AppendPush):
                 self._pushes.append((client, effect))
                 self._push_came.set()
+                self._count_pushed(client, effect, 1)
             elif isinstance(effect, AskAuthorizer):
                 self._ask(client, effect)
             else:
@@ -375,6 +379,12 @@ class PrimaryEngine:
                     client.task = asyncio.create_task(self._work(client))
                 client.effects.put_nowait(effect)
         self._note_subscription(client)
+
+    def _count_pushed(self, client: _Client, push: AppendPush, sign: int) -> None:
+        """A device that sends faster than can be committed is not read from, or it would fill the memory."""
+        client.pushed_bytes += sign * sum(len(one.body) for one in push.transactions)
+        if sign < 0 or client.pushed_bytes > _PUSHED_BYTES_MAX:
+            client.connection.read_on(client.pushed_bytes <= _PUSHED_BYTES_MAX)
 
     def _note_subscription(self, client: _Client) -> None:
         if not client.subscribed and client.session.phase is SessionPhase.SERVING:
@@ -566,6 +576,8 @@ class PrimaryEngine:
             if not batch:
                 self._push_came.clear()
                 continue
+            for client, push in batch:
+                self._count_pushed(client, push, -1)
             requests = [
                 PushRequest(
                     push.node_id,

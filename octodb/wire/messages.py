@@ -169,9 +169,9 @@ class PushedTransaction(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Push(msgspec.Struct, array_like=True, frozen=True, tag=11):
-    """Device → primary: transactions in order of nonce."""
+    """Device → primary: transactions in order of nonce, at most 4096."""
 
-    transactions: list[PushedTransaction]
+    transactions: Annotated[list[PushedTransaction], msgspec.Meta(max_length=4096)]
 
 
 class Verdict(msgspec.Struct, array_like=True, frozen=True):

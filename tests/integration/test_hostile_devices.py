@@ -4,13 +4,16 @@ import contextlib
 import datetime
 import random
 import secrets
+import threading
 
 import apsw
 import msgspec
 import pytest
 
 import octodb
+from octodb.log.embedded_log import EmbeddedLog
 from octodb.model.transactions import Op, encode_body
+from octodb.runtime.framed_connection import FramedConnection
 from octodb.wire.frames import encode_frames
 from octodb.wire.handshake import adoption_text
 from octodb.wire.messages import (
@@ -28,6 +31,8 @@ from octodb.wire.messages import (
     Head,
     Login,
     Ping,
+    Push,
+    PushedTransaction,
     RangeRows,
     Subscribe,
     Sums,
@@ -321,4 +326,42 @@ def test_a_copied_file_may_have_a_long_queue(served, world):
         signature = other.sign(adoption_text(copy.hello, challenge, new_key))
         copy.send(Adopt(new_key, signature, [Claim(nonce, secrets.token_bytes(16), 0) for nonce in range(1, 5000)]))
         assert copy.receive(Adopted).known == []
+    goes_on()
+
+
+def test_a_device_that_sends_faster_than_can_be_stored_has_to_wait(served, world, monkeypatch):
+    primary, goes_on = served
+    monkeypatch.setattr("octodb.runtime.primary_engine._PUSHED_BYTES_MAX", 1 << 20)
+    released = threading.Event()
+    append = EmbeddedLog.append
+    monkeypatch.setattr(EmbeddedLog, "append", lambda self, requests: released.wait(20) and append(self, requests))
+    reads = []
+    read_on = FramedConnection.read_on
+    monkeypatch.setattr(FramedConnection, "read_on", lambda self, wanted: reads.append(wanted) or read_on(self, wanted))
+    with RawDevice(world.address) as device:
+        device.join()
+
+        def send():
+            for number in range(1, 41):
+                change = changeset(f"INSERT INTO t VALUES ({number}, zeroblob(300000), {device.welcome.user_id})")
+                device.push_changesets(number, change)
+
+        sender = threading.Thread(target=send)
+        sender.start()
+        try:
+            wait_for(lambda: False in reads)
+            assert primary.sync_status["bytes"]["in"] < 10 * 300_000
+        finally:
+            released.set()
+            sender.join()
+        wait_for(lambda: rows(primary, "SELECT count(*) FROM t") == [(40,)])
+    goes_on()
+
+
+def test_a_push_of_ever_so_many_numbers_is_no_message(served, world):
+    _, goes_on = served
+    with RawDevice(world.address) as device:
+        device.join()
+        device.send(Push([PushedTransaction(number, b"", b"") for number in range(1, 10_000)]))
+        device.until_closed()
     goes_on()

@@ -262,6 +262,11 @@ def test_a_refusal_that_was_rolled_back_is_not_remembered(pushing, monkeypatch):
     assert kinds(pushing.push(made, change, first=1, knew_rejected=0)) == [("accepted", None)] * 2
 
 
+def test_a_body_that_no_message_to_other_devices_could_carry_is_refused(pushing):
+    large = pushing.body("INSERT INTO item VALUES (20, zeroblob(67200000), 0, 2)")
+    assert kinds(pushing.push(large)) == [("rejected", "malformed")]
+
+
 def test_an_error_abandons_the_whole_batch(pushing, monkeypatch):
     """Disk full, busy, interrupted: no verdict, nothing stored; the devices send again (design.md §4.5)."""
     body = pushing.body("UPDATE item SET size = 5 WHERE id = 1")
