@@ -55,6 +55,7 @@ class Capture:
         self._ops: list[bytes | CapturedDdl] = []
         self._marks: list[tuple[str, int]] = []
         self.shapes = Shapes(-1, {}, frozenset())
+        self._wanted_tables: tuple[Shapes, dict[str, bool]] = self.shapes, {}  # a session asks at each first change
         # nothing but plain INSERTs of the own user's rows so far: then there is nothing to look at in the changeset
         self._only_own_inserts = True
         self._told = b""  # what a statement has told of its rows
@@ -191,6 +192,14 @@ class Capture:
     def _wanted(self, table: str) -> bool:
         """Ours, SQLite's and a virtual table's own tables are no part of what the application wrote. A primary has no
         use for local rows; a device keeps them, to undo them with a rejected transaction."""
+        if self._wanted_tables[0] is not self.shapes:
+            self._wanted_tables = self.shapes, {}
+        wanted = self._wanted_tables[1].get(table)
+        if wanted is None:
+            wanted = self._wanted_tables[1][table] = self._is_wanted(table)
+        return wanted
+
+    def _is_wanted(self, table: str) -> bool:
         shape = self.shapes.get(table)
         if shape is not None and self._role is Role.PRIMARY:
             return shape.replicated

@@ -73,9 +73,9 @@ def _watches(name: str, shape: TableShape, own_ids: tuple[int, int]) -> list[str
         return []
     column = quote_name(shape.row_id_column)
     ours = f"BETWEEN {own_ids[0]} AND {own_ids[1]}"
-    highest = f"(SELECT coalesce(max({column}), 0) FROM {shape.quoted} WHERE {column} {ours})"
+    above = f"SELECT 1 FROM {shape.quoted} WHERE {column} > OLD.{column} AND {column} <= {own_ids[1]}"
     body = f"BEGIN SELECT octo_id_gone({quote_text(shape.name)}, OLD.{column}); END"
-    when = f"WHEN OLD.{column} {ours} AND OLD.{column} > {highest}"
+    when = f"WHEN OLD.{column} {ours} AND NOT EXISTS ({above})"
     return [
         f"CREATE TEMP TRIGGER {name}_gone AFTER DELETE ON {shape.quoted} {when} {body}",
         f"CREATE TEMP TRIGGER {name}_moved AFTER UPDATE OF {column} ON {shape.quoted} {when} {body}",

@@ -26,7 +26,7 @@ _Row = tuple[Any, ...]
 class SplitChangeset:
     """``parts``: the changeset of each owner's stream. ``undo``: what takes the user's part back
     where that is not simply its inverse, else None. ``local``: what stays on this node. ``deleted_ids``: (table, row
-    id) of deleted rows."""
+    id) of deleted rows; a device leaves out those below a row that is still there: their ids cannot come again."""
 
     parts: dict[int | str, bytes]
     undo: bytes | None
@@ -75,7 +75,7 @@ class _Splitter:
         self._parts: dict[int | str, list[Change]] = {}
         self._undo: list[Change] = []
         self._local: list[Change] = []
-        self._deleted_ids: list[tuple[str, int]] = []
+        self._deleted_ids: list[tuple[TableShape, int]] = []
         self._verbatim = True  # the whole changeset is one stream's, byte for byte
         self._undo_differs = False
 
@@ -166,7 +166,7 @@ class _Splitter:
 
     def _note_deleted(self, shape: TableShape, op: str, old: _Row) -> None:
         if op == "DELETE" and shape.row_id_column is not None:
-            self._deleted_ids.append((shape.name, old[shape.key[0]]))
+            self._deleted_ids.append((shape, old[shape.key[0]]))
 
     def _current(self, shape: TableShape, old: _Row, columns: tuple[str, ...]) -> _Row:
         names = ", ".join(quote_name(column) for column in columns)
@@ -178,14 +178,37 @@ class _Splitter:
     def result(self, changeset: bytes) -> SplitChangeset:
         if self._verbatim and len(self._parts) <= 1:
             parts = dict.fromkeys(self._parts, changeset)
-            return SplitChangeset(parts, None, b"", tuple(self._deleted_ids))
+            return SplitChangeset(parts, None, b"", self._gone_ids())
         return SplitChangeset(
             {owner: build(self._db, changes) for owner, changes in self._parts.items()},
             build(self._db, self._undo) if self._undo_differs else None,
             # a local table may have been dropped since: then there is nothing to keep
             build(self._db, [change for change in self._local if self._shapes.get(change[1])]) if self._local else b"",
-            tuple(self._deleted_ids),
+            self._gone_ids(),
         )
+
+    def _gone_ids(self) -> tuple[tuple[str, int], ...]:
+        """A look at the table is cheaper than what is written down. On a primary the table may be dropped before the
+        transaction ends."""
+        if self._role is Role.PRIMARY:
+            return tuple((shape.name, row_id) for shape, row_id in self._deleted_ids)
+        highest: dict[tuple[str, int], tuple[TableShape, int]] = {}
+        for shape, row_id in self._deleted_ids:
+            place = shape.name, row_id >> 32
+            if place not in highest or row_id > highest[place][1]:
+                highest[place] = shape, row_id
+        return tuple((shape.name, row_id) for shape, row_id in highest.values() if not self._stays_above(shape, row_id))
+
+    def _stays_above(self, shape: TableShape, row_id: int) -> bool:
+        """Whether the highest row of the same node's range is above ``row_id``, and none that sync may set aside."""
+        assert shape.row_id_column is not None
+        column = quote_name(shape.row_id_column)
+        sql = (
+            f"SELECT {shape.owner_column} IS NOT NULL FROM {shape.quoted}"
+            f" WHERE {column} > ? AND {column} <= ? ORDER BY {column} DESC LIMIT 1"
+        )
+        found = self._db.execute(sql, (row_id, row_id | 0xFFFFFFFF)).fetchone()
+        return found is not None and bool(found[0])
 
 
 def _stored_owner(shape: TableShape, value: object) -> Owner:

@@ -45,7 +45,28 @@ def test_only_own_inserts_are_passed_on_byte_for_byte(db):
     changeset = record(db, "INSERT INTO t VALUES (5, 'a', 'b', 3), (6, 'c', 'd', 3); DELETE FROM t WHERE id = 1")
     found = split_changeset(db, Shapes.read(db), changeset, Role.SECONDARY, 3)
     assert found.parts == {3: changeset}
-    assert (found.undo, found.local, found.deleted_ids) == (None, b"", (("t", 1),))
+    assert (found.undo, found.local) == (None, b"")
+
+
+@pytest.mark.parametrize(
+    ("highest_owner", "sql", "told"),
+    [
+        (3, "DELETE FROM t WHERE id = 1", ()),
+        (3, "DELETE FROM t WHERE id IN (1, 5)", (("t", 5),)),
+        (3, "INSERT INTO t VALUES (6, 'c', 'd', 3); DELETE FROM t WHERE id = 5", ()),
+        (None, "DELETE FROM t WHERE id = 1", (("t", 1),)),  # sync may set a local row aside
+    ],
+)
+def test_a_device_tells_of_deleted_ids_that_could_come_again(db, highest_owner, sql, told):
+    """The next id is one above the highest that is there or was told of."""
+    db.execute("INSERT INTO t VALUES (5, 'highest', 5, ?)", (highest_owner,))
+    assert split(db, sql).deleted_ids == told
+
+
+def test_a_primary_tells_of_all_deleted_ids(db):
+    """The table with the rows above them may be dropped in the same transaction."""
+    db.execute("INSERT INTO t VALUES (5, 'mine too', 5, 3)")
+    assert split(db, "DELETE FROM t WHERE id = 1", Role.PRIMARY).deleted_ids == (("t", 1),)
 
 
 def test_an_update_says_whose_row_it_is(db):
