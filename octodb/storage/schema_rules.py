@@ -5,7 +5,7 @@ Looks at statements and at the schema before and after them; runs nothing itself
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 import apsw
@@ -36,6 +36,7 @@ __all__ = [
     "shared_objects",
     "temporary_tables",
     "untriggered",
+    "without_row_id",
 ]
 
 
@@ -228,6 +229,16 @@ def untriggered(resolve: Resolve, shapes: Shapes) -> Resolve:
         return None if shape is None or shape.has_triggers else resolve(schema, table)
 
     return resolve_untriggered
+
+
+def without_row_id(resolve: Resolve) -> Resolve:
+    """As ``resolve``, but the row ids are left to SQLite."""
+
+    def resolve_without_row_id(schema: str | None, table: str) -> InsertTarget | None:
+        target = resolve(schema, table)
+        return None if target is None else replace(target, key_column=None)
+
+    return resolve_without_row_id
 
 
 def insert_target(shape: TableShape | None) -> InsertTarget | None:
