@@ -304,8 +304,8 @@ class DeviceStore:
         for entry in incoming.entries:
             if entry.seq <= now.seq:
                 continue
-            own = self._outbox.get(entry.own_nonce) if entry.own_nonce else None
-            digest = body_hash(entry.body) if own is None else own.hash
+            own = self._outbox.hash_of(entry.own_nonce) if entry.own_nonce else None
+            digest = body_hash(entry.body) if own is None else own
             chain = chain_hash(chain_all if entry.everybody else chain_user, entry.seq, digest)
             if chain != entry.chain and entry.own_nonce:
                 raise NotOurOwn(f"transaction {entry.own_nonce} of this device is another one on the primary")

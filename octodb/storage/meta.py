@@ -399,6 +399,11 @@ class Outbox:
         row = self._db.execute(sql, (nonce,)).fetchone()
         return None if row is None else OutboxRow(*row)
 
+    def hash_of(self, nonce: int) -> bytes | None:
+        """The hash of a transaction without a verdict; None where there is none of that number."""
+        row = self._db.execute("SELECT hash FROM _octodb_outbox WHERE nonce = ?", (nonce,)).fetchone()
+        return None if row is None else row[0]
+
     def nonces(self) -> list[int]:
         return [row[0] for row in self._db.execute("SELECT nonce FROM _octodb_outbox ORDER BY nonce")]
 
@@ -457,6 +462,20 @@ class Outbox:
         )
         self._finish(nonce)
         self._db.execute("DELETE FROM _octodb_sent WHERE nonce <= ?", (nonce - self.SENT_KEPT,))
+
+    def accept_oldest(self, accepted: list[tuple[int, int]]) -> None:
+        """As ``accept``, for (nonce, seq) of the oldest transactions that are pending, all at once."""
+        if not accepted:
+            return
+        self._db.executemany(
+            "INSERT OR REPLACE INTO _octodb_sent"
+            " SELECT nonce, ?, body, hash, made_at FROM _octodb_outbox WHERE nonce = ?",
+            [(seq, nonce) for nonce, seq in accepted],
+        )
+        newest = accepted[-1][0]
+        self._db.execute("DELETE FROM _octodb_outbox WHERE nonce <= ?", (newest,))
+        self._remember("last_nonce", newest)
+        self._db.execute("DELETE FROM _octodb_sent WHERE nonce <= ?", (newest - self.SENT_KEPT,))
 
     def reject(self, nonce: int, rejection: Rejection, now: float, kept_local: int) -> None:
         """The primary rejected ``nonce``: keep it as a dead letter with its reason."""

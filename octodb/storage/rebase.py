@@ -297,9 +297,10 @@ class Rebase:
                 for _, changeset in changesets:
                     tables |= touched_tables(changeset).keys()
         self._db.execute("RELEASE octodb_direct")
-        for group in groups:
-            if group[0].own_nonce:
-                self.accept(group[0].own_nonce, group[0].seq)
+        own = [(group[0].own_nonce, group[0].seq) for group in groups if group[0].own_nonce]
+        for nonce, _ in own:
+            self._keys.remove(nonce)
+        self._outbox.accept_oldest(own)
         return tables
 
     def _stays_apart(self, steps: list[list[tuple[int | str, bytes | str]]]) -> bool:
