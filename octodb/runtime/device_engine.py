@@ -81,7 +81,7 @@ class DeviceEngine:
         self._tasks: list[asyncio.Task[None]] = []
         self._dialing: asyncio.Task[None] | None = None
         self._moved = asyncio.Event()  # the machine's timers may have changed
-        self._wal_grew = asyncio.Event()
+        self._wal_grew = asyncio.Event()  # perhaps by much
         self._bytes = (0, 0)
         self._publish_soon = False
         self._request: tuple[str, str] | None = None
@@ -227,6 +227,7 @@ class DeviceEngine:
         now = self._surroundings.monotonic()
         since_s = now - self._looked_at
         if since_s < _LINGER_S:
+            self._wal_grew.set()
             asyncio.get_running_loop().call_later(_LINGER_S - since_s, self._look_at_queue)
         else:
             self._look_at_queue()
@@ -234,7 +235,6 @@ class DeviceEngine:
     def _look_at_queue(self) -> None:
         self._looked_at = self._surroundings.monotonic()
         self.wants_poke = True
-        self._wal_grew.set()
         if self._sync is not None:
             self._handle(self._sync.queue_moved())
 
@@ -516,12 +516,12 @@ class DeviceEngine:
 
     async def _watch_file(self) -> None:
         """Transactions that other processes commit to this file are ours to send."""
-        seen = await self._storage.run(self._data_version)
+        seen = await self._storage.run(self._look_at_file)
         while True:
             await asyncio.sleep(_LOOK_EVERY_S)
             self._check_file()
             try:
-                version = await self._storage.run(self._data_version)
+                version = await self._storage.run(self._look_at_file)
             except apsw.Error:
                 continue  # whoever reads or writes rows will tell
             if version != seen:
@@ -541,15 +541,16 @@ class DeviceEngine:
             self._gone = None
 
     async def _keep_wal_short(self) -> None:
-        """Beside the applications, which would have to wait for it."""
+        """Look after the WAL more often while commits come in a stream."""
         while True:
             await self._wal_grew.wait()
             self._wal_grew.clear()
             await asyncio.sleep(_WAL_LOOK_EVERY_S)
-            with suppress(apsw.Error):  # whoever reads or writes rows will tell
-                await self._storage.run(self._wal.checkpoint)
+            await self._storage.run(self._wal.checkpoint)
 
-    def _data_version(self) -> int:
+    def _look_at_file(self) -> int:
+        """Which commit of others was the last; and the WAL is kept short in passing."""
+        self._wal.checkpoint()
         return int(self._db.pragma("data_version"))
 
     async def _publish(self) -> None:

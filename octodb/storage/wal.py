@@ -7,6 +7,7 @@ anybody, and what it cannot write back yet it leaves for the next time.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Final
 
 import apsw
@@ -22,20 +23,25 @@ _PAGES_WRITTEN_BACK: Final = 1000
 
 
 class WalKeeper:
-    """Of the file that ``db`` has open; ``db`` is in no transaction when it is used."""
+    """Of the file that ``db`` has open; ``db`` is in no transaction when it is used.
+
+    ``wanted`` is False where the connection is set to leave the WAL alone (PRAGMA wal_autocheckpoint = 0), or where
+    SQLite is older than 3.51 and does not tell how long it is: then nothing is done here.
+    """
 
     def __init__(self, db: apsw.Connection) -> None:
         self._db = db
-
-    @property
-    def wanted(self) -> bool:
-        """False where the connection is set to leave the WAL alone (PRAGMA wal_autocheckpoint = 0), or where SQLite is
-        older than 3.51 and does not tell how long it is."""
-        return hasattr(apsw, "SQLITE_CHECKPOINT_NOOP") and int(one_value(self._db, "PRAGMA wal_autocheckpoint")) > 0
+        told = hasattr(apsw, "SQLITE_CHECKPOINT_NOOP")
+        self.wanted: Final = told and int(one_value(db, "PRAGMA wal_autocheckpoint")) > 0
 
     def checkpoint(self) -> None:
-        """Write back what the WAL has, if it is worth the disk's while. Raises what SQLite does (disk full…): nothing
-        is lost then."""
-        pages, written_back = self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)
-        if pages - written_back >= _PAGES_WRITTEN_BACK:
-            self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        """Write back what the WAL has, if it is worth the disk's while.
+
+        What fails (disk full…) can be done another time: nothing is lost, and whoever reads or writes rows will tell.
+        """
+        if not self.wanted:
+            return
+        with suppress(apsw.Error):
+            pages, written_back = self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)
+            if pages - written_back >= _PAGES_WRITTEN_BACK:
+                self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
