@@ -368,6 +368,8 @@ class DeviceStore:
         return tuple(sorted(shape.name for shape in self._rebase.shapes.replicated()))
 
     def _in_transaction(self, work: Callable[[], _T]) -> _T:
+        if self._db.in_transaction:
+            return self._in_first_download(work)
         self._db.execute("BEGIN IMMEDIATE")
         try:
             result = work()
@@ -377,6 +379,19 @@ class DeviceStore:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             raise
+        return result
+
+    def _in_first_download(self, work: Callable[[], _T]) -> _T:
+        """A first download waits in its open transaction to be resumed: what is new about this device's identity becomes
+        a part of it. Should the process be killed before its end, the file passes for a copy's, and is given another
+        identity; there is nothing in it yet."""
+        try:
+            with self._db:  # a savepoint
+                result = work()
+        except BaseException:
+            self._rebase.failed()
+            raise
+        self.snapshot.keep(self._meta.get_all())
         return result
 
 

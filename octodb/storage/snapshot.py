@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, Final
 
 import apsw
@@ -182,6 +183,11 @@ class SnapshotLoader:
         self._db = db
         self._meta = Meta(db)
         self._header: SnapshotHeader | None = None
+        self._kept: dict[str, Any] = {}
+
+    def keep(self, values: dict[str, Any]) -> None:
+        """Single values of the file that stay, whatever becomes of this download: they were set in its transaction."""
+        self._kept = values
 
     def is_loading(self, header: SnapshotHeader) -> bool:
         """Whether all parts of this download were loaded so far."""
@@ -229,9 +235,16 @@ class SnapshotLoader:
         )
         self._db.execute("COMMIT")
         self._header = None
+        self._kept = {}
 
     def abandon(self) -> None:
         """The download broke off: forget what came of it."""
         if self._header is not None and self._db.in_transaction:
             self._db.execute("ROLLBACK")
         self._header = None
+        if self._kept:
+            with suppress(apsw.BusyError):  # then before the next one
+                self._db.execute("BEGIN IMMEDIATE")
+                self._meta.set(**self._kept)
+                self._db.execute("COMMIT")
+                self._kept = {}

@@ -76,6 +76,36 @@ def test_a_first_download_that_is_cut_off_goes_on(world, line):
         assert rows(node, "SELECT count(*) FROM words WHERE words MATCH 'row'") == [(COUNT,)]
 
 
+@pytest.mark.parametrize("comes_back", [True, False])
+def test_a_first_download_larger_than_what_is_on_its_way_goes_on(world, monkeypatch, comes_back):
+    """The window is some 16 messages: what is behind them was not sent when the line is cut."""
+    port = free_port()
+    primary = world.primary("CREATE TABLE t (id INTEGER PRIMARY KEY, a, row_owner)", port=port)
+    for _ in range(4):
+        primary.executemany("INSERT INTO t (a, row_owner) VALUES (zeroblob(100000), '*')", [()] * 100)
+        primary.commit()
+    proxy = DosingProxy(free_port(), port, 0)
+    proxy.release()
+    proxy.start()
+    if not comes_back:  # in time
+        monkeypatch.setattr("octodb.sync.device._RESUMABLE_S", 0.0)
+    device = world.device("device", connect=f"tcp://127.0.0.1:{proxy.port}", ready=False)
+    for part in (0.2, 0.5):
+        wait_for(lambda part=part: ((device.sync_status["snapshot"] or {}).get("rows") or 0) >= part * 400)
+        proxy.cut()
+    assert device.wait_synced(30), device.sync_status
+    assert device.execute("SELECT count(*), count(DISTINCT id) FROM t").fetchone() == (400, 400)
+    assert (device.sync_status["bytes"]["in"] < 1.3 * 400 * 100_000) is comes_back
+    device.execute("INSERT INTO t (a) VALUES (1)")
+    device.commit()
+    assert device.wait_synced(10)
+    world.close(device)
+    device = world.device("device", connect=f"tcp://127.0.0.1:{proxy.port}")
+    assert device.wait_synced(10), device.sync_status
+    assert len(primary.execute("PRAGMA nodes").fetchall()) == 2, "it is the same device still"
+    proxy.close()
+
+
 def test_a_download_goes_on_although_the_old_line_seems_alive(world):
     """A device that changed its network comes back long before the primary hears that the old line is dead."""
     primary = world.primary("CREATE TABLE t (id INTEGER PRIMARY KEY, a, row_owner)")
