@@ -382,8 +382,8 @@ class DeviceStore:
         return result
 
     def _in_first_download(self, work: Callable[[], _T]) -> _T:
-        """A first download waits in its open transaction to be resumed: what is new about this device's identity becomes
-        a part of it. Should the process be killed before its end, the file passes for a copy's, and is given another
+        """A first download waits in its open transaction to be resumed: what is new about this device's identity is
+        part of it. Should the process be killed before its end, the file passes for a copy's, and is given another
         identity; there is nothing in it yet."""
         try:
             with self._db:  # a savepoint
