@@ -14,7 +14,7 @@ from octodb.storage.device_store import DeviceStore
 from octodb.storage.primary_store import PrimaryStore
 from octodb.storage.snapshot import SnapshotLoader
 from octodb.storage.staging import Staging
-from octodb.wire.messages import SnapshotChunk, SnapshotStart, Welcome
+from octodb.wire.messages import SnapshotChunk, SnapshotEnd, SnapshotStart, Welcome
 from tests.integration.conftest import free_port, rows, wait_for
 from tests.integration.dosing_proxy import DosingProxy
 from tests.integration.raw_device import RawDevice
@@ -125,6 +125,28 @@ def test_a_download_goes_on_although_the_old_line_seems_alive(world):
         after.subscribe(resume=(token, 5))
         assert after.receive(SnapshotStart).parts == 5
         after.receive(SnapshotChunk)
+
+
+def test_the_download_of_another_user_is_not_gone_on_with(world):
+    """P5, also where a device has learned the other's token: with auth=none each is a user of its own."""
+    primary = world.primary("CREATE TABLE t (id INTEGER PRIMARY KEY, a, row_owner)")
+    with RawDevice(world.address) as one, RawDevice(world.address) as other:
+        one.prove()
+        one.welcome = one.receive(Welcome)
+        primary.executemany("INSERT INTO t (a, row_owner) VALUES (zeroblob(200000), ?)", [(one.welcome.user_id,)] * 30)
+        primary.commit()
+        one.subscribe()
+        token = one.receive(SnapshotStart).token
+        one.receive(SnapshotChunk)
+        one.end_sending()
+        one.until_closed()
+        other.prove()
+        other.welcome = other.receive(Welcome)
+        other.subscribe(resume=(token, 1))
+        start = other.receive(SnapshotStart)
+        assert (start.parts, start.rows_total) == (0, 0)
+        assert start.token != token
+        assert isinstance(other.receive(), SnapshotEnd)
 
 
 def back_after_the_log_was_cut(world, primary, device, meanwhile):
