@@ -137,10 +137,8 @@ class Loop:
                     if self._stop_asked:
                         raise Interrupted
                     self._session.run_piece(piece)
-        except Interrupted:
+        except (Interrupted, KeyboardInterrupt, _abort_type()):
             self._session.terminal.complain("interrupted")
-        except (KeyboardInterrupt, _abort_type()):
-            self._session.terminal.complain("stopped")
         except Failure as failure:
             self._session.terminal.complain("\n".join(failure.lines()))
         self._refresh_catalogue()

@@ -146,4 +146,4 @@ def test_ctrl_c_still_stops_a_wait_of_a_dot_command(tmp_path, monkeypatch, capsy
         with shell(tmp_path / "a.db") as session:
             Loop(session, InMemoryHistory()).run()
             assert session.output.stream.getvalue() == "1\n"
-    assert "stopped" in capsys.readouterr().err
+    assert "interrupted" in capsys.readouterr().err
