@@ -35,6 +35,7 @@ from octodb.wire.messages import (
     SnapshotStart,
     Subscribe,
     Unauthorized,
+    Verdicts,
     Welcome,
     decode_message,
     encode_message,
@@ -111,6 +112,8 @@ class RawDevice(asyncio.Protocol):
             self.send(Applied(0, 0, 1))
             if isinstance(message, SnapshotEnd):
                 self.joined.set_result(None)
+        elif isinstance(message, Verdicts) and all(verdict.seq for verdict in message.verdicts):
+            pass  # what was sent twice was accepted the first time
         elif not isinstance(message, Pong):
             self.fail(f"unexpected: {message}")
 
