@@ -356,9 +356,9 @@ class _Batch:
         if node_id not in self._families:
             self._families[node_id] = self._nodes.family(node_id)
         for copy in self._families[node_id]:
-            found = self._tables.verdict(copy, pushed.nonce)
-            if found is not None and found[1] and found[0] == pushed.hash:
-                return found[1]
+            seq = self._tables.took_effect(copy, pushed.nonce, pushed.hash)
+            if seq:
+                return seq
         return 0
 
     def builds_on_refused(self, node_id: int, pushed: PushedBody) -> Rejection | None:

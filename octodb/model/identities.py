@@ -22,7 +22,7 @@ __all__ = [
 # Of octodb, as pyproject.toml has it. A file says which version made its format: what an older one must be replaced by.
 VERSION: Final = "0.1.0"
 # The format of the meta tables. A file of a later format is refused, one of an earlier is upgraded.
-FORMAT_NUMBER: Final = 2
+FORMAT_NUMBER: Final = 3
 # User 1 is the administrators', node 1 the first primary (contract.md §5).
 ADMIN_ID: Final = 1
 # Row ids are ``node_id << 32 | sequence`` and positive.

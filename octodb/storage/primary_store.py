@@ -150,9 +150,9 @@ class PrimaryStore:
 
     def _known(self, node_id: int, nonce: int, digest: bytes, seq: int) -> tuple[int, int] | None:
         """(nonce, seq) when the node's transaction is in the log; or was, in the part that is cut off."""
-        found = self._log.accepted(node_id, nonce)
+        found = self._log.took_effect(node_id, nonce, digest)
         if found is not None:
-            return (nonce, found[1]) if found[0] == digest else None
+            return (nonce, found) if found else None
         record = self._nodes.by_id(node_id)
         judged = record is not None and nonce <= record.last_nonce
         return (nonce, seq) if judged and 0 < seq <= self._log.floor() else None

@@ -1,5 +1,5 @@
-"""Files of format 1 (tests/fixtures/format1) in use: they sync on, with each other and with new ones; upgrades that
-are killed, or happen twice at once."""
+"""Files of earlier formats (tests/fixtures/format1, format2) in use: they sync on, with each other and with new
+ones; upgrades that are killed, or happen twice at once."""
 
 import contextlib
 import pathlib
@@ -11,15 +11,20 @@ from octodb.model.identities import FORMAT_NUMBER
 from tests.fixtures import dumps
 from tests.integration.conftest import rows, until_line, wait_for
 
-FORMAT_1 = pathlib.Path(__file__).parents[1] / "fixtures" / "format1"
+FIXTURES = pathlib.Path(__file__).parents[1] / "fixtures"
 MINE = "SELECT title FROM task WHERE row_owner = (SELECT row_owner FROM handle WHERE handle = 'ada')"
 
 
+@pytest.fixture(params=[1, 2], ids="format {}".format)
+def old_format(request):
+    return request.param
+
+
 @pytest.fixture
-def old_files(tmp_path):
-    """primary.db and device.db as an octodb of format 1 left them."""
+def old_files(tmp_path, old_format):
+    """primary.db and device.db as an octodb of an earlier format left them."""
     for name in ("primary", "device"):
-        dumps.load(tmp_path / f"{name}.db", (FORMAT_1 / f"{name}.sql").read_text())
+        dumps.load(tmp_path / f"{name}.db", (FIXTURES / f"format{old_format}" / f"{name}.sql").read_text())
     return tmp_path
 
 
@@ -78,7 +83,7 @@ node.close()
 """
 
 
-def test_two_processes_that_open_it_at_once_upgrade_it_once(old_files, programs, world):
+def test_two_processes_that_open_it_at_once_upgrade_it_once(old_files, old_format, programs, world):
     uri = world.device_uri("device", "tcp://127.0.0.1:1")
     both = [programs.start(OPEN, uri) for _ in range(2)]
     for program in both:
@@ -87,7 +92,7 @@ def test_two_processes_that_open_it_at_once_upgrade_it_once(old_files, programs,
     assert [until_line(program, "pending") for program in both] == ["pending 4", "pending 4"]
     assert [program.wait(20) for program in both] == [0, 0]
     assert stored_format(old_files / "device.db") == FORMAT_NUMBER
-    assert [path.name for path in old_files.glob("device.db*bak*")] == ["device.db-octodb.format1.bak"]
+    assert [path.name for path in old_files.glob("device.db*bak*")] == [f"device.db-octodb.format{old_format}.bak"]
 
 
 KILLED = """
@@ -107,17 +112,17 @@ octodb.connect(sys.argv[1])
 
 
 @pytest.mark.parametrize("step", ["copy_node_file", "_keep_copy", "upgrade_meta_tables"])
-def test_a_killed_upgrade_is_done_by_the_next_to_open(old_files, programs, world, step):
+def test_a_killed_upgrade_is_done_by_the_next_to_open(old_files, old_format, programs, world, step):
     dying = programs.start(KILLED, world.device_uri("device", "tcp://127.0.0.1:1"), step)
     until_line(dying, "dying")
     assert dying.wait(20) == -9
-    assert stored_format(old_files / "device.db") == 1
+    assert stored_format(old_files / "device.db") == old_format
     world.primary(accounts=True)
     device = world.device("device")
     assert device.wait_synced(20), device.sync_status
     assert device.sync_status["transactions"]["last_nonce"] == 12
     assert stored_format(old_files / "device.db") == FORMAT_NUMBER
-    assert [path.name for path in old_files.glob("device.db*bak*")] == ["device.db-octodb.format1.bak"]
+    assert [path.name for path in old_files.glob("device.db*bak*")] == [f"device.db-octodb.format{old_format}.bak"]
 
 
 LIMITED = """
@@ -130,11 +135,11 @@ except octodb.OperationalError as error:
 """
 
 
-def test_a_disk_that_fails_while_the_copy_is_written_leaves_the_file_as_it_was(old_files, programs, world):
+def test_a_disk_that_fails_while_the_copy_is_written_leaves_the_file_as_it_was(old_files, old_format, programs, world):
     before = (old_files / "device.db").read_bytes()
     said = programs.run(LIMITED, world.device_uri("device", "tcp://127.0.0.1:1"))
     assert "device.db could not be copied" in said
     assert "nothing was changed" in said
-    assert stored_format(old_files / "device.db") == 1
+    assert stored_format(old_files / "device.db") == old_format
     assert len((old_files / "device.db").read_bytes()) == len(before)
     assert not list(old_files.glob("device.db-octodb*bak*"))

@@ -38,7 +38,6 @@ class Checks:
     def __init__(self, history):
         self._history = history
         self._archive = {}  # storage id → row of the log, for those that were cut off
-        self._log_was_cut = False
         self._log_was_restored = False
 
     # --- on the way ----------------------------------------------------------------------------------
@@ -133,7 +132,6 @@ class Checks:
 
     def archive_log(self):
         """Its beginning is about to be cut off."""
-        self._log_was_cut = True
         for row in self._history.primary.rows(_LOG):
             self._archive[row[0]] = row
 
@@ -225,8 +223,7 @@ class Checks:
                 found or nonce in rejected or nonce in pending,
                 f"{device}: nothing is known of transaction {nonce}",
             )
-            once = len(found) <= 1 or (self._log_was_cut and not alone)
-            promised("P2", once, f"{device}: transaction {nonce} took effect at {found}")
+            promised("P2", len(found) <= 1, f"{device}: transaction {nonce} took effect at {found}")
             promised("P2", not (alone and found and nonce in rejected), f"{device}: two verdicts on {nonce}")
         for nonce, row in rejected.items():
             reason = row.rejection.message

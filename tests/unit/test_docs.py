@@ -56,7 +56,7 @@ def test_every_command_is_in_the_guide():
 
 
 def test_every_meta_table_is_in_the_storage_document():
-    source = pathlib.Path(meta.__file__).read_text()
+    source = pathlib.Path(meta.tables.__file__).read_text()
     tables = set(re.findall(r"CREATE TABLE IF NOT EXISTS (\w+)", source))
     assert len(tables) > 8
     assert not [table for table in tables if f"| `{table}` |" not in text_of("docs/storage.md")]

@@ -1,5 +1,6 @@
 """A copied file's way: what the primary knows of it, what it keeps, and which ids its rows get."""
 
+from octodb.log.embedded_log import PushedBody, PushRequest
 from octodb.model.identities import row_id_range
 from octodb.runtime.device_info import new_node_seed
 from octodb.storage.device_store import Adoption
@@ -34,6 +35,38 @@ def test_what_the_primary_has_already_is_not_sent_again(world):
     device.settle()
     assert primary.rows("SELECT a FROM item") == device.rows("SELECT a FROM item") == [("new",), ("sent",)]
     assert device.store.identity().node_id == node
+
+
+def test_what_the_primary_had_before_its_log_was_cut_is_not_sent_again(world):
+    primary, device = world(SCHEMA)
+    for n in range(300):
+        device.run("INSERT INTO item (a) VALUES (?)", (n,))
+    device.push()
+    primary.store.confirm_verdicts(device.record.node_id, 300)  # by the original, of which this is a copy
+    device.run("INSERT INTO item (a) VALUES ('new')")
+    for n in range(5):
+        primary.run("INSERT INTO item (a, row_owner) VALUES (?, '*')", (n,))
+    while primary.log.cut(1e9, 1):
+        pass
+    adopt(primary, device)
+    assert device.outbox().nonces() == [301]
+
+
+def test_what_the_original_sent_later_and_was_cut_off_since_is_not_applied_again(world):
+    primary, device = world(SCHEMA)
+    device.run("INSERT INTO item (a) VALUES ('mine')")
+    device.store.store_welcome(device.record.node_id, 2, b"token", b"network", "here")  # its row keeps its id
+    original = device.record
+    body = next(device.outbox().pending())
+    adopt(primary, device)  # before the original has sent it
+    primary.log.append([PushRequest(original.node_id, 2, [PushedBody(1, body.hash, body.body)])])
+    primary.store.confirm_verdicts(original.node_id, 1)
+    for n in range(5):
+        primary.run("INSERT INTO item (a, row_owner) VALUES (?, '*')", (n,))
+    while primary.log.cut(1e9, 1):
+        pass
+    device.push()
+    assert primary.rows("SELECT count(*) FROM item WHERE a = 'mine'") == [(1,)]
 
 
 def test_rows_made_since_a_primary_last_spoke_get_ids_of_the_new_range_and_references_follow(world):

@@ -11,9 +11,9 @@ import pytest
 import octodb
 from octodb.model.identities import FORMAT_NUMBER, VERSION, Role
 from octodb.model.node_uri import parse_node_uri
-from octodb.storage import meta, upgrades
+from octodb.storage import upgrades
 from octodb.storage.database import connect_file, open_node_file
-from octodb.storage.meta import Meta, create_meta_tables
+from octodb.storage.meta import Meta, create_meta_tables, tables
 from tests.fixtures import dumps
 
 ROOT = pathlib.Path(__file__).parents[3]
@@ -209,8 +209,8 @@ def test_a_damaged_file_is_not_upgraded(old):
 
 
 def test_an_error_in_mid_upgrade_undoes_all_of_it(old, monkeypatch):
-    steps = tuple(step + "SELECT no_such_function();" for step in meta._UPGRADES[1])
-    monkeypatch.setitem(meta._UPGRADES, 1, steps)
+    steps = tuple(step + "SELECT no_such_function();" for step in tables.UPGRADES[1])
+    monkeypatch.setitem(tables.UPGRADES, 1, steps)
     with pytest.raises(apsw.SQLError, match="no_such_function"):
         old.open()
     assert old.is_untouched()
@@ -271,4 +271,4 @@ def test_the_version_that_files_name_is_the_one_of_the_package():
 
 
 def test_there_is_a_step_from_every_earlier_format():
-    assert list(meta._UPGRADES) == list(range(1, FORMAT_NUMBER))
+    assert list(tables.UPGRADES) == list(range(1, FORMAT_NUMBER))
