@@ -41,7 +41,7 @@ complete -c octodb -n '__fish_seen_subcommand_from status' -l count -r -d 'Stop 
 complete -c octodb -n '__fish_seen_subcommand_from status' -l until -x -a 'ready synced queue-empty' -d 'Wait for this, then exit 0.'
 complete -c octodb -n '__fish_seen_subcommand_from status' -l timeout -r -d 'With --until: exit 5 after S seconds.'
 complete -c octodb -n '__fish_seen_subcommand_from status' -s h -l help -d 'Show the help.'
-complete -c octodb -n '__fish_seen_subcommand_from serve' -l bind -r -d 'Where to listen: tcp://HOST:PORT (port 0 picks a free one).'
+complete -c octodb -n '__fish_seen_subcommand_from serve' -l bind -r -d 'Where to listen: tls:// or tcp://HOST:PORT (0: a free port).'
 complete -c octodb -n '__fish_seen_subcommand_from serve' -l init -r -d 'Run this SQL, in one transaction, if the database is new.'
 complete -c octodb -n '__fish_seen_subcommand_from serve' -l accounts -d 'Built-in accounts: e-mail and password.'
 complete -c octodb -n '__fish_seen_subcommand_from serve' -l no-sign-up -d 'With --accounts: nobody can make an account.'

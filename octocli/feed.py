@@ -113,4 +113,4 @@ def servers_of(status: Status, connect: tuple[str, ...] = ()) -> list[str]:
     current = status.get("server")
     names = [current] if current else []
     names += [address for address in connect if address != current]
-    return [name.removeprefix("tcp://") for name in names]
+    return [name.removeprefix("tcp://").removeprefix("tls://") for name in names]

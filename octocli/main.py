@@ -11,6 +11,7 @@ import importlib
 import os
 import signal
 import sys
+import warnings
 from typing import Any, Final, NoReturn
 
 import click
@@ -105,6 +106,7 @@ def cli(ctx: click.Context, quiet: bool, no_color: bool, debug: bool) -> None:
     """
     ctx.obj = detect(no_color=no_color, quiet=quiet)
     ctx.meta["octocli.debug"] = debug
+    warnings.formatwarning = lambda message, *_: f"warning: {message}\n"  # for people, not for programmers
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help(), err=True)
         ctx.exit(Exit.USAGE)

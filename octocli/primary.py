@@ -174,12 +174,13 @@ class Primary:
 
     def announce(self) -> None:
         """One line for each address on stdout, for programs; how to connect a device on stderr."""
-        addresses = list(self.conn.sync_status.get("bind") or [])
+        status = self.conn.sync_status
+        addresses = list(status.get("bind") or [])
         for url in addresses:
             click.echo(f"octodb: primary {self._target.path} listening on {url}")
         sys.stdout.flush()
         if addresses:
-            self._terminal.say(f"connect a device: octodb connect '{device_uri(addresses)}'")
+            self._terminal.say(f"connect a device: octodb connect '{device_uri(addresses, status.get('certificate'))}'")
 
     def _is_new(self) -> bool:
         row = self.conn.execute(
@@ -205,9 +206,13 @@ class Primary:
                 raise failure from error
 
 
-def device_uri(addresses: list[str]) -> str:
-    """A URI with which a device of this machine or network connects to a primary at ``addresses``."""
-    return f"{path_uri('app.db')}?node=secondary&connect={','.join(map(_reachable, addresses))}"
+def device_uri(addresses: list[str], certificate: str | None = None) -> str:
+    """A URI with which a device of this machine or network connects to a primary at ``addresses``.
+
+    ``certificate``: the fingerprint of the primary's, to be pinned.
+    """
+    uri = f"{path_uri('app.db')}?node=secondary&connect={','.join(map(_reachable, addresses))}"
+    return f"{uri}&tls_pin={certificate}" if certificate else uri
 
 
 def _reachable(url: str) -> str:

@@ -208,4 +208,4 @@ def _nobody_to_ask() -> Failure:
 
 def _server(status: Status) -> str:
     server = status.get("server")
-    return str(server).removeprefix("tcp://") if server else "the primary"
+    return str(server).removeprefix("tcp://").removeprefix("tls://") if server else "the primary"

@@ -62,7 +62,7 @@ def age_text(seconds: float | None) -> str:
 
 
 def address(url: str) -> str:
-    return url.removeprefix("tcp://")
+    return url.removeprefix("tcp://").removeprefix("tls://")
 
 
 def status_lines(status: Status, name: str, terminal: Terminal) -> list[str]:

@@ -27,7 +27,7 @@ __all__ = [
     "without_parameters",
 ]
 
-SECRET_PARAMETERS: Final = frozenset({"key", "hexkey"})
+SECRET_PARAMETERS: Final = frozenset({"key", "hexkey", "network_key"})
 # https://sqlite.org/uri.html, and "modeof" of https://sqlite.org/c3ref/open.html
 SQLITE_PARAMETERS: Final = frozenset({"mode", "cache", "vfs", "psow", "nolock", "immutable", "modeof"})
 SQLITE_START: Final = b"SQLite format 3\0"

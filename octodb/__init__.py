@@ -17,6 +17,7 @@ from octodb.dbapi2 import *  # noqa: F403 - the names that dbapi2.__all__ lists
 from octodb.errors import (
     ConfigError,
     ConnectError,
+    InsecureWarning,
     NotAuthorizedError,
     NotReadyError,
     OwnershipError,
@@ -40,6 +41,7 @@ __all__ = [
     "BackupReport",
     "ConfigError",
     "ConnectError",
+    "InsecureWarning",
     "NodeUri",
     "NotAuthorizedError",
     "NotReadyError",

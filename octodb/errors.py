@@ -19,6 +19,7 @@ __all__ = [
     "DataError",
     "DatabaseError",
     "Error",
+    "InsecureWarning",
     "IntegrityError",
     "InterfaceError",
     "InternalError",
@@ -38,6 +39,10 @@ __all__ = [
 
 class Warning(Exception):  # noqa: N818 - PEP 249 and sqlite3 give it this name
     """As in sqlite3."""
+
+
+class InsecureWarning(UserWarning):
+    """What is secret crosses a network that others can read (by the ``warnings`` module, once for each text)."""
 
 
 class Error(Exception):

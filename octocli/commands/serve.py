@@ -13,7 +13,7 @@ __all__ = ["command"]
 
 @click.command("serve", short_help="Run a primary.")
 @uri_argument
-@click.option("--bind", metavar="ADDRESS", help="Where to listen: tcp://HOST:PORT (port 0 picks a free one).")
+@click.option("--bind", metavar="ADDRESS", help="Where to listen: tls:// or tcp://HOST:PORT (0: a free port).")
 @click.option("--init", metavar="FILE.sql", help="Run this SQL, in one transaction, if the database is new.")
 @click.option("--accounts", is_flag=True, help="Built-in accounts: e-mail and password.")
 @click.option("--no-sign-up", is_flag=True, help="With --accounts: nobody can make an account.")

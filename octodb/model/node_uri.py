@@ -14,10 +14,15 @@ from urllib.parse import quote, unquote
 
 from octodb.errors import ConfigError
 from octodb.model.identities import AuthMode, Role
+from octodb.model.secret import Secret
 
-__all__ = ["Address", "NodeUri", "looks_like_node_uri", "parse_address", "parse_node_uri"]
+__all__ = ["Address", "NodeUri", "TlsParameters", "looks_like_node_uri", "parse_address", "parse_node_uri"]
 
-OCTODB_PARAMETERS: Final = ("node", "bind", "connect", "auth")
+OCTODB_PARAMETERS: Final = (
+    "node", "bind", "connect", "auth", "tls_cert", "tls_key", "tls_ca", "tls_pin", "network_key",
+)  # fmt: skip
+# What proves itself with this key can be tried by whoever pretends to be a primary.
+NETWORK_KEY_CHARACTERS_MIN: Final = 16
 # Named in the contract, built by later pieces of work: a clear refusal beats silence about security.
 LATER_PARAMETERS: Final = ("key", "hexkey", "cipher", "key_file", "cluster", "authorizer")
 SQLITE_PARAMETERS: Final = ("mode", "cache", "vfs", "psow", "nolock", "immutable", "modeof")
@@ -25,25 +30,57 @@ SQLITE_PARAMETERS: Final = ("mode", "cache", "vfs", "psow", "nolock", "immutable
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """One ``tcp://host:port``. Port 0 lets the system choose when binding."""
+    """One ``tcp://host:port`` or ``tls://host:port``. Port 0 lets the system choose when binding."""
 
     host: str
     port: int
+    tls: bool = False
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"tcp://{host}:{self.port}"
+        return f"{'tls' if self.tls else 'tcp'}://{host}:{self.port}"
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether what is sent there stays on this machine."""
+        return self.host in {"localhost", "::1"} or self.host.startswith("127.")
+
+
+@dataclass(frozen=True, slots=True)
+class TlsParameters:
+    """Of ``tls://`` addresses. Paths of PEM files: a primary's ``certificate`` (chain) and its ``private_key``; a
+    device's ``ca``. ``pins``: SHA-256 fingerprints of certificates, in small hexadecimal digits."""
+
+    certificate: str | None = None
+    private_key: str | None = None
+    ca: str | None = None
+    pins: tuple[str, ...] = ()
+
+    def parameters(self) -> tuple[tuple[str, str], ...]:
+        """As the URI has them; none is a secret."""
+        found = (
+            ("tls_cert", self.certificate),
+            ("tls_key", self.private_key),
+            ("tls_ca", self.ca),
+            ("tls_pin", ",".join(self.pins)),
+        )
+        return tuple((name, value) for name, value in found if value)
 
 
 @dataclass(frozen=True, slots=True)
 class NodeUri:
-    """A parsed URI. ``role`` is None for a plain database. ``sqlite_uri`` is what SQLite is given."""
+    """A parsed URI. ``role`` is None for a plain database. ``sqlite_uri`` is what SQLite is given.
+
+    ``network_key``: an empty one says that there is none any more, None says nothing.
+    """
 
     path: str
     role: Role | None
     bind: tuple[Address, ...] = ()
     connect: tuple[Address, ...] = ()
     auth: AuthMode | None = None
+    tls: TlsParameters = TlsParameters()
+    network_key: Secret | None = None
     sqlite_parameters: tuple[tuple[str, str], ...] = field(default=())
 
     @property
@@ -62,6 +99,7 @@ class NodeUri:
         parts += [f"bind={','.join(map(str, self.bind))}"] if self.bind else []
         parts += [f"connect={','.join(map(str, self.connect))}"] if self.connect else []
         parts += [f"auth={self.auth}"] if self.auth else []
+        parts += [f"{name}={quote(value, safe='/,')}" for name, value in self.tls.parameters()]
         parts += [f"{quote(k)}={quote(v)}" for k, v in self.sqlite_parameters]
         return "file:" + quote(self.path) + ("?" + "&".join(parts) if parts else "")
 
@@ -99,6 +137,8 @@ def parse_node_uri(uri: str) -> NodeUri:
         bind=_addresses("bind", parameters.get("bind")),
         connect=_addresses("connect", parameters.get("connect")),
         auth=_auth_mode(parameters.get("auth")),
+        tls=_tls_parameters(parameters),
+        network_key=_network_key(parameters),
         sqlite_parameters=tuple((k, v) for k, v in parameters.items() if k in SQLITE_PARAMETERS),
     )
     _check_role(parsed)
@@ -106,17 +146,15 @@ def parse_node_uri(uri: str) -> NodeUri:
 
 
 def parse_address(text: str, parameter: str = "address") -> Address:
-    """``tcp://host:port`` or ``tcp://[v6]:port``. Raises ConfigError with the right form."""
-    match = re.fullmatch(r"tcp://(?:\[([0-9A-Fa-f:.%]+)\]|([^\[\]:/\s]+)):(\d{1,5})/?", text)
+    """``tcp://host:port``, ``tls://host:port`` or with ``[v6]`` as host. Raises ConfigError with the right form."""
+    match = re.fullmatch(r"(tcp|tls)://(?:\[([0-9A-Fa-f:.%]+)\]|([^\[\]:/\s]+)):(\d{1,5})/?", text)
     if match is None:
-        fix = "write it as tcp://host:port, several with commas between them"
-        if text.startswith("tls://"):
-            raise ConfigError(f"{parameter}={text}: tls:// is not available in this version", hint=fix)
+        fix = "write it as tcp://host:port or tls://host:port, several with commas between them"
         raise ConfigError(f"{parameter}={text!r} is not an address", hint=fix)
-    port = int(match[3])
+    port = int(match[4])
     if port > 65535:
         raise ConfigError(f"{parameter}={text}: port {port} is above 65535", hint="choose 0 to 65535")
-    return Address(match[1] or match[2], port)
+    return Address(match[2] or match[3], port, match[1] == "tls")
 
 
 def _split_query(query: str) -> dict[str, str]:
@@ -178,6 +216,68 @@ def _addresses(name: str, value: str | None) -> tuple[Address, ...]:
     return tuple(parse_address(part.strip(), name) for part in value.split(","))
 
 
+def _tls_parameters(parameters: dict[str, str]) -> TlsParameters:
+    pins = parameters.get("tls_pin", "")
+    return TlsParameters(
+        certificate=parameters.get("tls_cert"),
+        private_key=parameters.get("tls_key"),
+        ca=parameters.get("tls_ca"),
+        pins=tuple(_fingerprint(pin) for pin in pins.split(",")) if "tls_pin" in parameters else (),
+    )
+
+
+def _network_key(parameters: dict[str, str]) -> Secret | None:
+    text = parameters.get("network_key")
+    if text is None:
+        return None
+    if text and len(text) < NETWORK_KEY_CHARACTERS_MIN:
+        raise ConfigError(
+            f"network_key= is shorter than {NETWORK_KEY_CHARACTERS_MIN} characters: it could be guessed",
+            hint="take a long random text, the same on all nodes; openssl rand -hex 24 makes one",
+        )
+    return Secret(text.encode())
+
+
+def _fingerprint(text: str) -> str:
+    digits = text.strip().removeprefix("sha256:").replace(":", "").lower()
+    if not re.fullmatch(r"[0-9a-f]{64}", digits):
+        raise ConfigError(
+            f"tls_pin={text} is not the SHA-256 fingerprint of a certificate, which has 64 hexadecimal digits",
+            hint="octodb serve prints it; also: openssl x509 -in FILE -noout -fingerprint -sha256",
+        )
+    return digits
+
+
+def _check_tls(uri: NodeUri) -> None:
+    """A parameter that has no effect is a mistake, and one about security must not pass in silence."""
+    addresses, tls = (*uri.bind, *uri.connect), uri.tls
+    given = [name for name, _ in tls.parameters()]
+    if given and addresses and not any(address.tls for address in addresses):
+        raise ConfigError(
+            f"{given[0]}= is given, and no address is tls://",
+            hint=f"write tls:// in {'bind' if uri.bind else 'connect'}=, or leave {given[0]}= out",
+        )
+    if uri.network_key and not all(address.tls for address in addresses):
+        raise ConfigError(
+            "network_key= needs tls:// addresses: on a plain connection whoever stands between reads everything",
+            hint=f"write tls:// in {'bind' if uri.role is Role.PRIMARY else 'connect'}=, or leave network_key= out",
+        )
+    if uri.role is Role.PRIMARY and (tls.ca or tls.pins):
+        raise ConfigError(
+            f"{'tls_ca' if tls.ca else 'tls_pin'}= is for secondaries, which check a primary's certificate",
+            hint="a primary has tls_cert= and tls_key=, or makes a certificate of its own",
+        )
+    if uri.role is Role.SECONDARY and (tls.certificate or tls.private_key):
+        raise ConfigError(
+            f"{'tls_cert' if tls.certificate else 'tls_key'}= is for primaries: a device proves itself by its own key",
+            hint="a secondary has tls_ca= or tls_pin=",
+        )
+    if tls.private_key and not tls.certificate:
+        raise ConfigError("tls_key= is given without tls_cert=", hint="name the certificate's file, too: tls_cert=FILE")
+    if tls.ca and tls.pins:
+        raise ConfigError("both tls_ca= and tls_pin= are given", hint="keep one: a pinned certificate needs no CA")
+
+
 def _check_role(uri: NodeUri) -> None:
     if not uri.path or uri.path == ":memory:" or ("mode", "memory") in uri.sqlite_parameters:
         raise ConfigError("a node needs a database file", hint="name one: file:app.db?node=…")
@@ -190,6 +290,7 @@ def _check_role(uri: NodeUri) -> None:
             raise ConfigError("auth= is for primaries", hint="leave it out: the primary decides")
         if any(address.port == 0 for address in uri.connect):
             raise ConfigError("connect= names port 0", hint="name the port the primary listens on")
+    _check_tls(uri)
     if ("immutable", "1") in uri.sqlite_parameters:
         raise ConfigError("a node file cannot be immutable", hint="use mode=ro to read it only")
 

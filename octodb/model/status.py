@@ -74,6 +74,7 @@ class SyncStatus:
     bytes_in: int = 0
     bytes_out: int = 0
     bind: tuple[str, ...] | None = None
+    certificate: str | None = None  # its fingerprint, which devices pin
     nodes: int | None = None
     last_contact_s: float | None = None
     checksum_ok: bool | None = None
@@ -137,6 +138,8 @@ class SyncStatus:
             result["servers"] = list(self.servers)
         if self.nodes is not None:
             result["nodes"] = self.nodes
+        if self.certificate is not None:
+            result["certificate"] = self.certificate
         return result
 
     def _upstream(self) -> str:

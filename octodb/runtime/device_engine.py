@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import ssl
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -21,7 +22,9 @@ from octodb.model.snapshots import SnapshotHeader, SnapshotRows, SnapshotTail
 from octodb.model.status import NodeState, SyncStatus
 from octodb.runtime.file_identity import FileIdentity
 from octodb.runtime.framed_connection import FramedConnection
+from octodb.runtime.network_key import derive_network_key
 from octodb.runtime.surroundings import Pokes, Storage, Surroundings
+from octodb.runtime.tls import client_context, peer_certificate, why_not_trusted
 from octodb.storage.apsw_errors import explained
 from octodb.storage.database import close_in_child
 from octodb.storage.device_store import Adoption, DeviceStore, DeviceSums, Incoming, IncomingEntry, NotOurOwn
@@ -45,7 +48,7 @@ from octodb.sync.effects import (
     StoreAdoption,
     StoreWelcome,
 )
-from octodb.wire.handshake import sign
+from octodb.wire.handshake import channel_binding, sign
 from octodb.wire.messages import Message
 
 __all__ = ["DeviceEngine"]
@@ -93,12 +96,15 @@ class DeviceEngine:
         self._reading: Storage | None = None
         self._sums: DeviceSums | None = None
         self._summing: asyncio.Task[None] | None = None
+        self._client_context: ssl.SSLContext | None = None  # with tls:// addresses
         self._new_keys: tuple[bytes, bytes] | None = None  # private and public, for a file that is a copy
 
     # --- life ----------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Take the engine lock and begin; while another process has it, wait to take over."""
+        """Take the engine lock and begin; while another process has it, wait to take over. Raises ConfigError."""
+        if any(address.tls for address in self._uri.connect):
+            self._client_context = client_context(self._uri.tls, has_network_key=bool(self._uri.network_key))
         try:
             if self._lock.acquire():
                 await self._run_engine()
@@ -210,6 +216,7 @@ class DeviceEngine:
             has_pending=store.queue().pending > 0,
             id_counter=store.id_counter(),
             network_id=values.get("network_id", b""),
+            network_key=derive_network_key(self._uri.network_key),
         )
         return values, facts
 
@@ -457,11 +464,20 @@ class DeviceEngine:
         assert self._sync is not None
         loop = asyncio.get_running_loop()
         connection = FramedConnection(self._received, self._lost)
+        options: dict[str, Any] = {"ssl": self._client_context} if address.tls else {}
         try:
             async with asyncio.timeout(_DIAL_S_MAX):
-                await loop.create_connection(lambda: connection, address.host, address.port)
+                transport, _ = await loop.create_connection(lambda: connection, address.host, address.port, **options)
+            binding = channel_binding(peer_certificate(transport, self._uri.tls)) if address.tls else b""
         except TimeoutError:
             self._failed(f"{address}: no answer within {_DIAL_S_MAX:.0f} s")
+            return
+        except ssl.SSLError as error:
+            connection.forget()
+            self._failed(f"{address}: {why_not_trusted(error)}")
+            return
+        except (ConnectionResetError, ConnectionAbortedError):
+            self._failed(f"{address}: the other side closed the connection{'; is it tcp://?' if address.tls else ''}")
             return
         except OSError as error:
             self._failed(f"{address}: {_why_not_reached(error)}")
@@ -469,7 +485,8 @@ class DeviceEngine:
         self._connection = connection
         # what a primary sends is bounded by its own limits; there is nothing to distrust before the handshake
         connection.trust()
-        self._handle(self._sync.connected_to(self._surroundings.random_bytes(32), self._surroundings.monotonic()))
+        now = self._surroundings.monotonic()
+        self._handle(self._sync.connected_to(self._surroundings.random_bytes(32), now, binding))
 
     def _received(self, message: Message) -> None:
         sync = self._sync

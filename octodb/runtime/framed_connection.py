@@ -75,6 +75,11 @@ class FramedConnection(asyncio.Protocol):
         """Address of the other side; '' when the connection is gone."""
         return "" if self._transport is None else self._peer
 
+    def forget(self) -> None:
+        """Cut it without telling: who dialed knows why."""
+        self._lost = lambda _: None
+        self.abort("")
+
     def forget_in_child(self) -> None:
         """This is a forked child: close its copy of the socket, which goes on in the parent."""
         socket = None if self._transport is None else self._transport.get_extra_info("socket")

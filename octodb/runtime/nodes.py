@@ -10,6 +10,7 @@ import atexit
 import os
 import threading
 import time
+import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,10 +19,10 @@ from typing import Any, Final
 
 import apsw
 
-from octodb.errors import ConfigError, DatabaseError, OperationalError, ProgrammingError
+from octodb.errors import ConfigError, DatabaseError, InsecureWarning, OperationalError, ProgrammingError
 from octodb.log.embedded_log import AdminAppender
-from octodb.model.identities import Identity, Role
-from octodb.model.node_uri import NodeUri, parse_node_uri
+from octodb.model.identities import AuthMode, Identity, Role
+from octodb.model.node_uri import Address, NodeUri, parse_node_uri
 from octodb.model.status import NodeState, QueueStatus, SyncStatus
 from octodb.runtime.authorizer import CALLBACK_NAMES, CallbackAuthorizer
 from octodb.runtime.device_engine import DeviceEngine
@@ -205,6 +206,9 @@ class Node:
                 "this device is open with mode=ro, so it cannot be signed in from here",
                 hint="open it without mode=ro",
             )
+        _warn_of_plain(
+            self.uri.connect, "others on the network can read how this device signs in; use tls:// in connect="
+        )
         if isinstance(self._engine, DeviceEngine) and self._thread is not None:
             engine = self._engine
             if not engine.running and EngineLock(self.uri.path).is_held_by_somebody():
@@ -471,6 +475,8 @@ def open_node(uri: NodeUri, timeout_s: float) -> _OpenNodeStatements:
         db.close(True)
         raise
     try:
+        if values.get("auth") == str(AuthMode.USER):
+            _warn_of_plain(uri.bind, "others on the network can read how users sign in; use tls:// in bind=")
         return _OpenNodeStatements(db, node)
     except BaseException:
         db.close(True)
@@ -562,7 +568,21 @@ def _with_queue(published: dict[str, Any], db: apsw.Connection, role: Role) -> d
 
 
 def _absolute(uri: NodeUri) -> NodeUri:
-    return replace(uri, path=os.path.realpath(uri.path))
+    """It is remembered, and may be opened from another folder."""
+    tls = uri.tls
+    paths = {
+        name: os.path.abspath(path)
+        for name in ("certificate", "private_key", "ca")
+        if (path := getattr(tls, name)) is not None
+    }
+    return replace(uri, path=os.path.realpath(uri.path), tls=replace(tls, **paths))
+
+
+def _warn_of_plain(addresses: tuple[Address, ...], text: str) -> None:
+    """Sign-ins cross a network that others can read. The warnings module tells each text once."""
+    plain = next((address for address in addresses if not address.tls and not address.is_loopback), None)
+    if plain is not None:
+        warnings.warn(f"{plain} is a plain connection: {text}", InsecureWarning, stacklevel=2)
 
 
 async def _as_coroutine(function: Callable[[], object]) -> None:

@@ -28,7 +28,16 @@ from octodb.model.status import AuthStatus, LogStatus, NodeState, SyncStatus
 from octodb.runtime.authorizer import CallbackAuthorizer
 from octodb.runtime.file_identity import FileIdentity
 from octodb.runtime.framed_connection import FramedConnection, close_inherited
+from octodb.runtime.network_key import derive_network_key
 from octodb.runtime.surroundings import Pokes, Surroundings
+from octodb.runtime.tls import (
+    Certificate,
+    check_certificate,
+    fingerprint,
+    load_certificate,
+    make_certificate,
+    server_context,
+)
 from octodb.storage.apsw_errors import explained
 from octodb.storage.checksums import PrimarySums
 from octodb.storage.database import close_in_child
@@ -54,6 +63,7 @@ from octodb.sync.effects import (
     Send,
 )
 from octodb.sync.primary import WINDOW_MESSAGES, Decision, PrimaryFacts, PrimarySession, SessionPhase
+from octodb.wire.handshake import channel_binding
 from octodb.wire.messages import Message, ProblemReport, RangeRows, Sums
 
 __all__ = ["DEFAULT_LOGIN_FIELDS", "PrimaryEngine", "check_addresses"]
@@ -70,6 +80,7 @@ _HEARTBEAT_S: Final = 4.0
 # How long a sign-in waits for a program that has opened its primary but not registered its callbacks yet.
 _FUNCTION_S_MAX: Final = 5.0
 _LISTEN_BACKLOG: Final = 1024
+_TLS_HANDSHAKE_S_MAX: Final = 10.0
 # How long the frozen state of a download that was cut off is kept, and how many: each holds a read transaction.
 _RESUMABLE_S: Final = 60.0
 _RESUMABLE_COUNT_MAX: Final = 64
@@ -116,6 +127,7 @@ class PrimaryEngine:
         self._by_user: dict[int, dict[_Client, None]] = {}
         self._by_node: dict[int, _Client] = {}  # the served ones
         self._servers: list[asyncio.Server] = []
+        self._certificate: Certificate | None = None  # with tls:// addresses
         self._tasks: list[asyncio.Task[None]] = []
         self._pushes: deque[tuple[_Client, AppendPush]] = deque()
         self._push_came = asyncio.Event()
@@ -158,7 +170,7 @@ class PrimaryEngine:
             await self._close_all()
             raise
         self.bind = tuple(
-            str(Address(address.host, server.sockets[0].getsockname()[1]))
+            str(replace(address, port=server.sockets[0].getsockname()[1]))
             for address, server in zip(self._uri.bind, self._servers, strict=True)
         )
         self._pokes = self._surroundings.pokes(self._uri.path, self.committed)
@@ -178,18 +190,43 @@ class PrimaryEngine:
         self._log = EmbeddedLog(db, self._surroundings.wall_clock)
         self._store = PrimaryStore(db, self._surroundings.wall_clock)
         values = self._store.values()
+        if any(address.tls for address in self._uri.bind):
+            self._certificate = self._own_certificate(self._store)
+        self._store.note_network_key(self._uri.network_key)
         self._facts = PrimaryFacts(
-            values["public_key"], values["epoch"], AuthMode(values["auth"]), self.login_fields, values["database_id"]
+            values["public_key"],
+            values["epoch"],
+            AuthMode(values["auth"]),
+            self.login_fields,
+            values["database_id"],
+            derive_network_key(self._uri.network_key),
         )
         self._dispatched_id = self._log.last_id()
         self._dispatched_seq = self._log.head()
         self._generation = self._store.generation()
 
+    def _own_certificate(self, store: PrimaryStore) -> Certificate:
+        """Of ``tls_cert=``; or one that this primary makes for itself once, and keeps in its file."""
+        if self._uri.tls.certificate is not None:
+            return load_certificate(self._uri.tls)
+        return check_certificate(*store.certificate(lambda: make_certificate(self._uri.bind)))
+
     async def _listen(self, address: Address) -> asyncio.Server:
         loop = asyncio.get_running_loop()
+        options: dict[str, Any] = {}
+        binding = b""
+        if address.tls:
+            assert self._certificate is not None
+            binding = channel_binding(self._certificate.der)
+            options = {"ssl": server_context(self._certificate), "ssl_handshake_timeout": _TLS_HANDSHAKE_S_MAX}
         try:
             return await loop.create_server(
-                self._accept, address.host, address.port, backlog=_LISTEN_BACKLOG, reuse_address=True
+                lambda: self._accept(binding),
+                address.host,
+                address.port,
+                backlog=_LISTEN_BACKLOG,
+                reuse_address=True,
+                **options,
             )
         except OSError as error:
             raise _cannot_listen(address, error) from None
@@ -311,6 +348,7 @@ class PrimaryEngine:
             bytes_in=self._bytes[0] + sum(client.connection.bytes_in for client in list(self._clients)),
             bytes_out=self._bytes[1] + sum(client.connection.bytes_out for client in list(self._clients)),
             bind=self.bind,
+            certificate=None if self._certificate is None else fingerprint(self._certificate.der),
             nodes=len(self._by_node),
             engine_pid=os.getpid() if self.running else None,
             engine_age_s=0.0 if self.running else None,
@@ -319,13 +357,14 @@ class PrimaryEngine:
 
     # --- connections ---------------------------------------------------------------------------------
 
-    def _accept(self) -> FramedConnection:
+    def _accept(self, binding: bytes) -> FramedConnection:
         assert self._facts is not None
         session = PrimarySession(
             self._facts,
             self._surroundings.random_bytes(32),
             lambda: self._dispatched_seq,
             self._surroundings.monotonic(),
+            binding,
         )
         connection = FramedConnection(
             lambda message: self._received(client, message), lambda reason: self._lost(client, reason)

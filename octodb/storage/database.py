@@ -267,7 +267,8 @@ def _to_remember(uri: NodeUri, remembered: str | None) -> NodeUri:
     if remembered is None or uri.bind or uri.connect:
         return uri
     before = parse_node_uri(remembered)
-    return replace(uri, bind=before.bind, connect=before.connect, auth=uri.auth or before.auth)
+    tls = uri.tls if uri.tls.parameters() else before.tls
+    return replace(uri, bind=before.bind, connect=before.connect, auth=uri.auth or before.auth, tls=tls)
 
 
 def _check_role(uri: NodeUri, values: dict[str, Any]) -> None:

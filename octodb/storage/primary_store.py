@@ -11,8 +11,9 @@ from typing import Any, Final, TypeVar
 
 import apsw
 
-from octodb.errors import ProgrammingError
+from octodb.errors import ConfigError, ProgrammingError
 from octodb.model.identities import ADMIN_ID, AuthMode, NodeRecord, Role
+from octodb.model.secret import Secret
 from octodb.storage.meta import LogTables, Meta, NodeTable
 
 __all__ = ["LOG_KEEP_DAYS", "PrimaryStore", "node_rows"]
@@ -35,6 +36,30 @@ class PrimaryStore:
     def log_keeps(self) -> tuple[float, int]:
         """How many days and entries the log goes back; 0 entries: however many there are."""
         return float(self._meta.get("log_keep_days", LOG_KEEP_DAYS)), int(self._meta.get("log_keep_entries", 0))
+
+    def certificate(self, make: Callable[[], tuple[bytes, bytes]]) -> tuple[bytes, bytes]:
+        """This primary's own certificate and private key (PEM), which devices pin; ``make`` gives them the first
+        time."""
+
+        def work() -> tuple[bytes, bytes]:
+            if self._meta.get("tls_private_key") is None:  # another process may have been first
+                chain, private_key = make()
+                self._meta.set(tls_certificate=chain, tls_private_key=private_key)
+            return self._meta.get("tls_certificate"), self._meta.get("tls_private_key")
+
+        return self._write(work)
+
+    def note_network_key(self, secret: Secret | None) -> None:
+        """A primary that had a network key is not served without one by mistake: everybody could join. Raises
+        ConfigError; an empty one says that this is meant."""
+        had = bool(self._meta.get("has_network_key", 0))
+        if had and secret is None:
+            raise ConfigError(
+                "this primary has a network key, and none is given: whoever reaches it could join",
+                hint="give it: network_key=…, or OCTODB_NETWORK_KEY. network_key= with nothing behind it drops it",
+            )
+        if had is not bool(secret):
+            self._write(lambda: self._meta.set(has_network_key=int(bool(secret))))
 
     def values(self) -> dict[str, Any]:
         return self._meta.get_all()

@@ -8,7 +8,7 @@ phase           what ends it                                        next
 ==============  ==================================================  =====================
 waiting         the time of the next try                            dialing
 dialing         connected / connect_failed                          greeting / waiting
-greeting        Challenge                                           proving
+greeting        Challenge (and NetworkProof, with a network key)     proving
 proving         Welcome / Unauthorized / Copied                     storing / signing in / adopting
 signing in      Welcome (Denied stays)                              storing
 adopting        Adopted                                             storing
@@ -49,7 +49,7 @@ from octodb.sync.effects import (
     StoreWelcome,
 )
 from octodb.sync.push_window import PushWindow
-from octodb.wire.handshake import adoption_text, handshake_text
+from octodb.wire.handshake import adoption_text, handshake_text, network_proof, verify_network_proof
 from octodb.wire.messages import (
     IS_COPY,
     KNOWS_COPIES,
@@ -69,6 +69,7 @@ from octodb.wire.messages import (
     Hello,
     Login,
     Message,
+    NetworkProof,
     Ping,
     Pong,
     ProblemReport,
@@ -101,6 +102,16 @@ _TROUBLE_S_MAX: Final = 60.0
 _RESUMABLE_S: Final = 60.0
 
 
+_NO_NETWORK_KEY: Final = "this primary admits only devices that know its network key: give it with key= or key_file="
+_ONE_SIDED_KEY: Final = (
+    "this primary has no network key, and this device was told one (key=): it is not the primary that was meant, or"
+    " it was started without its key"
+)
+
+
+_IS_IT_TLS: Final = " before it said a word; is it tls://?"
+
+
 class Phase(Enum):
     STOPPED = "stopped"
     WAITING = "waiting"
@@ -115,7 +126,8 @@ class Phase(Enum):
 
 @dataclass(frozen=True, slots=True)
 class DeviceFacts:
-    """What the device file says of this device when the engine starts."""
+    """What the device file says of this device when the engine starts. ``network_key``: 32 bytes that its primary must
+    know, b'': none."""
 
     public_key: bytes
     database_id: bytes
@@ -129,6 +141,7 @@ class DeviceFacts:
     has_pending: bool
     id_counter: int
     network_id: bytes = b""
+    network_key: bytes = b""
 
 
 @dataclass(slots=True)
@@ -187,6 +200,7 @@ class DeviceSync:
         self._connection += 1
         self.checking.connection_lost()
         self._challenge: Challenge | None = None
+        self._binding = b""
         self._sent_request: Signup | Login | None = None
         self._incoming: list[WireEntry] = []
         self._rejections: list[tuple[int, Rejection]] = []
@@ -251,9 +265,11 @@ class DeviceSync:
             return []
         return self._dial(now)
 
-    def connected_to(self, client_random: bytes, now: float) -> list[Effect]:
-        """The connection that ``Dial`` asked for is there. ``client_random``: 32 fresh random bytes."""
+    def connected_to(self, client_random: bytes, now: float, binding: bytes = b"") -> list[Effect]:
+        """The connection that ``Dial`` asked for is there. ``client_random``: 32 fresh random bytes. ``binding``: its
+        channel binding (wire/handshake.py)."""
         self._reset_connection()
+        self._binding = binding
         self._enter(Phase.GREETING, now)
         self._hello = Hello(
             PROTOCOL_VERSION,
@@ -269,6 +285,8 @@ class DeviceSync:
     def connection_failed(self, reason: str, jitter: float, now: float) -> list[Effect]:
         """Dialing failed, or the connection was lost. ``jitter``: a random number between 0 and 1."""
         lost = self.phase not in {Phase.DIALING, Phase.WAITING, Phase.STOPPED}
+        if self.phase is Phase.GREETING and self._challenge is None and self.server is not None:
+            reason = f"{self.server.address}: {reason}" + ("" if self.server.address.tls else _IS_IT_TLS)
         if self.phase is Phase.SUBSCRIBED and now - self._phase_since >= _LASTED_S:
             self.servers.lasted()
         if not self._in_trouble:
@@ -424,9 +442,29 @@ class DeviceSync:
                 "this is another primary than the one this file was downloaded from: check connect=, or open a new file"
             )
         self._challenge = message
-        self.auth = replace(self.auth, mode=message.auth_mode, fields=tuple(message.login_fields))
+        key = self.facts.network_key
+        if bool(key) != message.wants_network_proof:
+            return self._fatal(_ONE_SIDED_KEY if key else _NO_NETWORK_KEY)
+        if key:
+            return [Send(NetworkProof(network_proof(key, "device", self._hello, message, self._binding)))]
+        return self._prove(now)
+
+    def _on_network_proof(self, message: NetworkProof, now: float) -> list[Effect]:
+        """Only now the primary hears anything of this device: whoever does not know the key is not one."""
+        assert self._hello is not None
+        key, challenge = self.facts.network_key, self._challenge
+        if not key or challenge is None:
+            raise ProtocolError("a proof of a network key that was not asked for")
+        if not verify_network_proof(message.proof, key, "primary", self._hello, challenge, self._binding):
+            return self._fatal("the primary does not know the network key: it is another one, or somebody relays")
+        return self._prove(now)
+
+    def _prove(self, now: float) -> list[Effect]:
+        assert self._hello is not None
+        assert self._challenge is not None
+        self.auth = replace(self.auth, mode=self._challenge.auth_mode, fields=tuple(self._challenge.login_fields))
         self._enter(Phase.PROVING, now)
-        text = handshake_text(self._hello, message, self._node_info)
+        text = handshake_text(self._hello, self._challenge, self._node_info, self._binding)
         return [Send(Prove(self._sign(text), self._node_info)), Notify("status", {"state": str(self.state)})]
 
     def _on_unauthorized(self, message: Unauthorized, now: float) -> list[Effect]:
@@ -852,6 +890,7 @@ class DeviceSync:
 
     _HANDLERS: dict[type, tuple[Callable[..., list[Effect]], set[Phase]]] = {  # noqa: RUF012 - a constant table
         Challenge: (_on_challenge, {Phase.GREETING}),
+        NetworkProof: (_on_network_proof, {Phase.GREETING}),
         Unauthorized: (_on_unauthorized, {Phase.PROVING, Phase.SIGNING_IN}),
         Denied: (_on_denied, {Phase.PROVING, Phase.SIGNING_IN}),
         Welcome: (_on_welcome, {Phase.PROVING, Phase.SIGNING_IN}),

@@ -5,6 +5,7 @@ phase           what ends it                                        next
 ==============  ==================================================  =======================
 greeting        Hello                                               challenging
 challenging     Prove with a good signature                         looking up
+                (before it NetworkProof, where there is a network key)
 looking up      node_found: known / unknown                         opening, copied / unauthorized
 unauthorized    Signup, Login (auth=user); admitted from outside    deciding
 deciding        authorized: yes / no / later                        looking up / unauthorized
@@ -49,7 +50,15 @@ from octodb.sync.effects import (
     ReadSnapshot,
     Send,
 )
-from octodb.wire.handshake import PUBLIC_KEY_BYTES, RANDOM_BYTES, adoption_text, handshake_text, verify
+from octodb.wire.handshake import (
+    PUBLIC_KEY_BYTES,
+    RANDOM_BYTES,
+    adoption_text,
+    handshake_text,
+    network_proof,
+    verify,
+    verify_network_proof,
+)
 from octodb.wire.messages import (
     IS_COPY,
     KNOWS_COPIES,
@@ -70,6 +79,7 @@ from octodb.wire.messages import (
     Hello,
     Login,
     Message,
+    NetworkProof,
     Ping,
     Pong,
     ProblemReport,
@@ -118,13 +128,15 @@ class SessionPhase(Enum):
 
 @dataclass(frozen=True, slots=True)
 class PrimaryFacts:
-    """What every session of a primary needs to know of it. ``login_fields``: what a sign-in form asks."""
+    """What every session of a primary needs to know of it. ``login_fields``: what a sign-in form asks.
+    ``network_key``: 32 bytes that every device of this network must know, b'': none."""
 
     public_key: bytes
     epoch: bytes
     auth: AuthMode
     login_fields: tuple[dict[str, Any], ...]
     network_id: bytes = b""
+    network_key: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,12 +153,22 @@ class PrimarySession:
     """One device's connection. ``server_random``: 32 fresh random bytes.
 
     ``dispatched``: position up to which live sessions have been told of new entries (``entries_committed``).
+    ``binding``: the channel binding of a TLS connection (wire/handshake.py).
     """
 
-    def __init__(self, facts: PrimaryFacts, server_random: bytes, dispatched: Callable[[], int], now: float) -> None:
+    def __init__(
+        self,
+        facts: PrimaryFacts,
+        server_random: bytes,
+        dispatched: Callable[[], int],
+        now: float,
+        binding: bytes = b"",
+    ) -> None:
         self._facts = facts
         self._dispatched = dispatched
         self._server_random = server_random
+        self._binding = binding
+        self._network_proved = not facts.network_key
         self._since = now
         self._last_contact = now
         self.phase = SessionPhase.GREETING
@@ -230,16 +252,31 @@ class PrimarySession:
             str(facts.auth),
             list(facts.login_fields),
             facts.network_id,
+            bool(facts.network_key),
         )
         self.phase = SessionPhase.CHALLENGING
         return [Send(self._challenge)]
 
+    def _on_network_proof(self, message: NetworkProof, now: float) -> list[Effect]:
+        """The device comes first: nobody is given a proof to try keys on who does not know the key."""
+        assert self._hello is not None
+        assert self._challenge is not None
+        key = self._facts.network_key
+        if self._network_proved:
+            raise ProtocolError("a proof of a network key that was not asked for")
+        if not verify_network_proof(message.proof, key, "device", self._hello, self._challenge, self._binding):
+            return self._close("network_key", "the network key does not fit: it is another one, or somebody relays")
+        self._network_proved = True
+        return [Send(NetworkProof(network_proof(key, "primary", self._hello, self._challenge, self._binding)))]
+
     def _on_prove(self, message: Prove, now: float) -> list[Effect]:
         assert self._hello is not None
         assert self._challenge is not None
+        if not self._network_proved:
+            return self._close("network_key", "this primary admits only devices that know its network key")
         if not is_json_object(message.node_info):
             raise ProtocolError("the device information is no JSON object")
-        text = handshake_text(self._hello, self._challenge, message.node_info)
+        text = handshake_text(self._hello, self._challenge, message.node_info, self._binding)
         if not verify(self._hello.public_key, message.signature, text):
             return self._close("signature", "the signature does not fit the key")
         self.node_info = message.node_info
@@ -611,6 +648,7 @@ class PrimarySession:
     # handler, phases in which the message may come (none named: any)
     _HANDLERS: dict[type, tuple[Callable[..., list[Effect]], set[SessionPhase]]] = {  # noqa: RUF012 - a constant table
         Hello: (_on_hello, {SessionPhase.GREETING}),
+        NetworkProof: (_on_network_proof, {SessionPhase.CHALLENGING}),
         Prove: (_on_prove, {SessionPhase.CHALLENGING}),
         Signup: (_on_sign_in, _PROVED),
         Login: (_on_sign_in, _PROVED),

@@ -36,6 +36,7 @@ __all__ = [
     "Hello",
     "Login",
     "Message",
+    "NetworkProof",
     "Ping",
     "Pong",
     "ProblemReport",
@@ -98,6 +99,7 @@ class Challenge(msgspec.Struct, array_like=True, frozen=True, tag=2):
     """Primary → device. ``login_fields``: what a sign-in form should ask, e.g. ``{"name": "email"}``.
 
     ``network_id`` stays when a primary is restored from a backup, which gives it another epoch.
+    ``wants_network_proof``: the primary has a network key; NetworkProof is next, both ways.
     """
 
     version: int
@@ -107,6 +109,7 @@ class Challenge(msgspec.Struct, array_like=True, frozen=True, tag=2):
     auth_mode: str
     login_fields: list[dict[str, Any]]
     network_id: bytes = b""
+    wants_network_proof: bool = False
 
 
 class Prove(msgspec.Struct, array_like=True, frozen=True, tag=3):
@@ -376,6 +379,13 @@ class RangeRows(msgspec.Struct, array_like=True, frozen=True, tag=31):
     rows: list[list[Any]]
 
 
+class NetworkProof(msgspec.Struct, array_like=True, frozen=True, tag=32):
+    """Device → primary after the challenge, then primary → device: its sender knows the network key
+    (wire/handshake.py)."""
+
+    proof: bytes
+
+
 Message = (
     Hello
     | Challenge
@@ -406,6 +416,7 @@ Message = (
     | Sums
     | AskRows
     | RangeRows
+    | NetworkProof
 )
 
 _encoder: Final = msgspec.msgpack.Encoder()

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -46,7 +47,7 @@ class Place:
     def serve(self, *more):
         process = self.start("serve", "primary.db", "--bind", self.address, "--init", "init.sql", *more)
         line = process.stdout.readline()
-        assert line.startswith("octodb: primary primary.db listening on tcp://127.0.0.1:"), line + process.stderr.read()
+        assert line.startswith("octodb: primary primary.db listening on t"), line + process.stderr.read()
         self.address = line.split()[-1]
         return process
 
@@ -102,6 +103,19 @@ def test_from_sign_up_to_sync(place):
     place.stop(primary)
     # a device that was ready stays ready
     assert place.ok("connect", "laptop.db", "-c", "SELECT title FROM task") == "tea\n"
+
+
+def test_the_uri_that_serve_prints_pins_its_certificate(place):
+    place.address = "tls://127.0.0.1:0"
+    primary = place.serve()
+    told = primary.stderr.readline()
+    uri = re.search("octodb connect '(.*)'", told)[1]
+    assert re.search(r"connect=tls://127\.0\.0\.1:\d+&tls_pin=[0-9a-f]{64}$", uri)
+    assert place.ok("connect", uri, "-c", "SELECT text FROM news") == "welcome\n"
+    assert place.ok("connect", "app.db", "--wait", "synced", "-c", "SELECT text FROM news") == "welcome\n"
+    code, _, err = place.run("connect", place.uri("other"), "--timeout", "1", "-c", "SELECT 1")
+    assert code == 5
+    assert "tls_pin=" in err
 
 
 def test_exit_codes_of_signing_in(place):

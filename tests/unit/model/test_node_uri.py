@@ -33,6 +33,8 @@ def test_a_plain_database(text):
         "file:app.db?node=secondary",
         "file:/a%20b/ü.db?node=primary&bind=tcp://[fe80::1]:80&auth=none",
         "file:x.db?node=secondary&connect=tcp://a:1,tcp://b:2&vfs=unix",
+        "file:x.db?node=secondary&connect=tls://a:1,tcp://b:2&tls_ca=/etc/a%26b/ca.pem",
+        f"file:x.db?node=secondary&connect=tls://a:1&tls_pin={'ab' * 32},sha256:{'CD:' * 31}CD",
     ],
 )
 def test_what_is_remembered_means_the_same(text):
@@ -57,7 +59,8 @@ def test_what_is_remembered_means_the_same(text):
         ("node=secondary&connect=tcp://h:0", "names port 0", "port"),
         ("node=secondary&connect=", "connect= is empty", "connect=tcp://host:port"),
         ("node=secondary&connect=h:1", "is not an address", "tcp://host:port"),
-        ("node=secondary&connect=tls://h:1", "tls:// is not available", "tcp://host:port"),
+        ("node=secondary&connect=ssl://h:1", "is not an address", "tls://host:port"),
+        ("node=secondary&connect=tcp://h:1&tls_ca=ca.pem", "no address is tls://", "write tls:// in connect="),
         ("node=secondary&connect=tcp://h:99999", "above 65535", "65535"),
         ("node=secondary&node=primary", "node= twice", "keep one"),
         ("node=secondary&connect", "has no value", "connect=value"),
