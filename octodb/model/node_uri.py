@@ -16,15 +16,15 @@ from octodb.errors import ConfigError
 from octodb.model.identities import AuthMode, Role
 from octodb.model.secret import Secret
 
-__all__ = ["Address", "NodeUri", "TlsParameters", "looks_like_node_uri", "parse_address", "parse_node_uri"]
+__all__ = ["Address", "NodeUri", "TlsParameters", "looks_like_node_uri", "parse_address", "parse_authorizer", "parse_node_uri"]
 
 OCTODB_PARAMETERS: Final = (
-    "node", "bind", "connect", "auth", "tls_cert", "tls_key", "tls_ca", "tls_pin", "network_key",
+    "node", "bind", "connect", "auth", "authorizer", "tls_cert", "tls_key", "tls_ca", "tls_pin", "network_key",
 )  # fmt: skip
 # What proves itself with this key can be tried by whoever pretends to be a primary.
 NETWORK_KEY_CHARACTERS_MIN: Final = 16
 # Named in the contract, built by later pieces of work: a clear refusal beats silence about security.
-LATER_PARAMETERS: Final = ("key", "hexkey", "cipher", "key_file", "cluster", "authorizer")
+LATER_PARAMETERS: Final = ("key", "hexkey", "cipher", "key_file", "cluster")
 SQLITE_PARAMETERS: Final = ("mode", "cache", "vfs", "psow", "nolock", "immutable", "modeof")
 
 
@@ -81,6 +81,7 @@ class NodeUri:
     auth: AuthMode | None = None
     tls: TlsParameters = TlsParameters()
     network_key: Secret | None = None
+    authorizer: Address | None = None
     sqlite_parameters: tuple[tuple[str, str], ...] = field(default=())
 
     @property
@@ -100,6 +101,7 @@ class NodeUri:
         parts += [f"connect={','.join(map(str, self.connect))}"] if self.connect else []
         parts += [f"auth={self.auth}"] if self.auth else []
         parts += [f"{name}={quote(value, safe='/,')}" for name, value in self.tls.parameters()]
+        parts += [f"authorizer={self.authorizer}"] if self.authorizer else []
         parts += [f"{quote(k)}={quote(v)}" for k, v in self.sqlite_parameters]
         return "file:" + quote(self.path) + ("?" + "&".join(parts) if parts else "")
 
@@ -139,6 +141,7 @@ def parse_node_uri(uri: str) -> NodeUri:
         auth=_auth_mode(parameters.get("auth")),
         tls=_tls_parameters(parameters),
         network_key=_network_key(parameters),
+        authorizer=parse_authorizer(parameters["authorizer"]) if "authorizer" in parameters else None,
         sqlite_parameters=tuple((k, v) for k, v in parameters.items() if k in SQLITE_PARAMETERS),
     )
     _check_role(parsed)
@@ -155,6 +158,19 @@ def parse_address(text: str, parameter: str = "address") -> Address:
     if port > 65535:
         raise ConfigError(f"{parameter}={text}: port {port} is above 65535", hint="choose 0 to 65535")
     return Address(match[2] or match[3], port, match[1] == "tls")
+
+
+def parse_authorizer(text: str, parameter: str = "authorizer") -> Address:
+    """Where an authorization service listens. Raises ConfigError as ``parse_address`` does, and for port 0."""
+    address = parse_address(text.strip(), parameter)
+    if address.port == 0:
+        raise ConfigError(f"{parameter}= names port 0", hint="name the port the authorization service listens on")
+    if address.tls:
+        raise ConfigError(
+            f"{parameter}={text}: authorization services speak plain TCP",
+            hint="write tcp://; run the service on this machine, or reach it by a tunnel",
+        )
+    return address
 
 
 def _split_query(query: str) -> dict[str, str]:
@@ -288,6 +304,8 @@ def _check_role(uri: NodeUri) -> None:
             raise ConfigError("bind= is for primaries", hint="a secondary dials: connect=tcp://host:port")
         if uri.auth is not None:
             raise ConfigError("auth= is for primaries", hint="leave it out: the primary decides")
+        if uri.authorizer is not None:
+            raise ConfigError("authorizer= is for primaries", hint="leave it out: the primary asks")
         if any(address.port == 0 for address in uri.connect):
             raise ConfigError("connect= names port 0", hint="name the port the primary listens on")
     _check_tls(uri)

@@ -82,6 +82,7 @@ class SyncStatus:
     engine_age_s: float | None = None
     last_error: str | None = None
     servers: tuple[dict[str, Any], ...] = ()
+    authorizer: dict[str, Any] | None = None
 
     def with_queue(self, queue: QueueStatus) -> SyncStatus:
         """The same look with a queue read from the file just now: it is newer than the engine's."""
@@ -138,6 +139,7 @@ class SyncStatus:
             result["servers"] = list(self.servers)
         if self.nodes is not None:
             result["nodes"] = self.nodes
+            result["authorizer"] = self.authorizer
         if self.certificate is not None:
             result["certificate"] = self.certificate
         return result

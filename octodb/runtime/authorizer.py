@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, Final
 
+from octodb.model.admissions import DENIED, LATER
 from octodb.model.identities import Role
 from octodb.runtime.events import EventThread
 from octodb.sync.effects import AskAuthorizer
@@ -22,6 +23,7 @@ CALLBACK_NAMES: Final = frozenset(
 
 _Answer = Callable[[Decision], None]
 _WAITING_MAX: Final = 10_000
+_WORDS: Final = {"async": LATER, "unauthorized": DENIED}  # the original's documentation names them for new_node
 _USER_ID_MAX: Final = 0x7FFFFFFFFFFFFFFF  # what SQLite can store
 
 
@@ -56,6 +58,12 @@ class CallbackAuthorizer:
         for _, answer in found:
             answer(Decision("error", reason=f"this primary has no way to {what} users"))
 
+    def take_waiting(self) -> list[tuple[AskAuthorizer, _Answer]]:
+        """Requests for which there was no function yet: an authorization service is asked now."""
+        with self._lock:
+            found, self._waiting = self._waiting, []
+        return found
+
     def get(self, name: str) -> Callable[..., Any] | None:
         return self._functions.get(name)
 
@@ -89,10 +97,12 @@ def _decision(action: str, result: object) -> Decision:
         result, reason = result
     if isinstance(result, str) and action == "new_node" and result in set(Role):
         return Decision("node", node_type=Role(result))
+    if isinstance(result, str) and action == "new_node":
+        result = _WORDS.get(result, result)
     if isinstance(result, int) and not isinstance(result, bool):
-        if result == -1:
+        if result == DENIED:
             return Decision("denied", reason=reason)
-        if result == -2:
+        if result == LATER:
             return Decision("later")
         if 0 <= result <= _USER_ID_MAX and action != "new_node":
             return Decision("user", user_id=result)

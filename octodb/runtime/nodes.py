@@ -21,7 +21,8 @@ import apsw
 
 from octodb.errors import ConfigError, DatabaseError, InsecureWarning, OperationalError, ProgrammingError
 from octodb.log.embedded_log import AdminAppender
-from octodb.model.identities import AuthMode, Identity, Role
+from octodb.model.admissions import Admission
+from octodb.model.identities import AuthMode, Identity, NodeRecord, Role
 from octodb.model.node_uri import Address, NodeUri, parse_node_uri
 from octodb.model.status import NodeState, QueueStatus, SyncStatus
 from octodb.runtime.authorizer import CALLBACK_NAMES, CallbackAuthorizer
@@ -36,6 +37,7 @@ from octodb.runtime.pragmas import answer_pragma
 from octodb.runtime.primary_engine import PrimaryEngine, check_addresses
 from octodb.runtime.status_file import read_status_file
 from octodb.runtime.surroundings import Surroundings
+from octodb.storage.admission import admit_as_told
 from octodb.storage.apsw_errors import explained, translated
 from octodb.storage.database import close_in_child, connect_file, open_node_file, reading_connection
 from octodb.storage.device_store import queue_status
@@ -53,6 +55,8 @@ _HOLD_S_MAX: Final = 2.0
 # What a primary takes before it knows who sends it (wire HANDSHAKE_BYTES_MAX), less the message around it.
 _LOGIN_BYTES_MAX: Final = 60_000
 _LOOK_BUSY_MS: Final = 2000
+# The storage thread of the authorization service asks again, so that a fork need not wait for it.
+_ADMISSION_LOCK_S: Final = 1.0
 
 
 class Node:
@@ -77,7 +81,7 @@ class Node:
         self._thread: EngineThread | None = None
         self._engine: DeviceEngine | PrimaryEngine
         if self.role is Role.PRIMARY:
-            self._engine = PrimaryEngine(uri, self.authorizer, self._emit, Surroundings())
+            self._engine = PrimaryEngine(uri, self.authorizer, self._emit, Surroundings(), self._admit_as_told)
         else:
             self._engine = DeviceEngine(uri, self._emit, Surroundings())
 
@@ -235,8 +239,25 @@ class Node:
     def connected_nodes(self) -> dict[int, str]:
         return self._engine.connected_nodes() if isinstance(self._engine, PrimaryEngine) else {}
 
-    def waiting_nodes(self) -> list[tuple[bytes, str, str]]:
+    def waiting_nodes(self) -> list[tuple[bytes, str, str, str, float]]:
         return self._engine.waiting_nodes() if isinstance(self._engine, PrimaryEngine) else []
+
+    def set_authorizer_service(self, address: Address | None) -> None:
+        """Ask the service at ``address``, or the callbacks again. Raises OperationalError where this process does not
+        serve the primary: it asks nobody."""
+        if not isinstance(self._engine, PrimaryEngine) or self._thread is None or not self._engine.running:
+            raise OperationalError(
+                "this process does not serve the primary, so it asks no authorization service",
+                hint="set it in the process that does, or start that with authorizer= in its URI",
+            )
+        self._thread.run(self._engine.set_service(address), _START_S_MAX)
+
+    def _admit_as_told(self, admission: Admission, node_info: str) -> NodeRecord:
+        """On the storage thread of the authorization service."""
+        with self.writer(_ADMISSION_LOCK_S) as statements:
+            record = admit_as_told(statements, time.time, admission, node_info)
+        self.committed()
+        return record
 
     def register_function(self, name: str, function: Callable[..., Any] | None) -> None:
         """Set a callback of contract.md §4. Raises ProgrammingError for another name."""
@@ -371,6 +392,11 @@ class _Registry:
                 raise ConfigError(
                     f"{uri.path} is open in this process already, with another connect= or bind=",
                     hint="close it first, or use the same URI",
+                )
+            elif uri.authorizer not in {None, node.uri.authorizer}:
+                raise ConfigError(
+                    f"{uri.path} is open in this process already, with another authorizer=",
+                    hint="PRAGMA authorizer_service sets another one",
                 )
             node.connections += 1
             return node

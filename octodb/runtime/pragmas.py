@@ -15,8 +15,10 @@ from typing import Any, Final, Protocol
 
 import apsw
 
-from octodb.errors import NotSupportedError, OperationalError, ProgrammingError
+from octodb.errors import OperationalError, ProgrammingError
+from octodb.model.admissions import DENIED
 from octodb.model.identities import NodeRecord, Role
+from octodb.model.node_uri import Address, parse_authorizer
 from octodb.model.transactions import decode_body
 from octodb.storage import dead_letters
 from octodb.storage.changesets import touched_tables
@@ -37,7 +39,8 @@ class _NodeSide(Protocol):
     def onlooker(self) -> AbstractContextManager[apsw.Connection]: ...
     def request_login(self, action: str, data: str) -> None: ...
     def connected_nodes(self) -> dict[int, str]: ...
-    def waiting_nodes(self) -> list[tuple[bytes, str, str]]: ...
+    def waiting_nodes(self) -> list[tuple[bytes, str, str, str, float]]: ...
+    def set_authorizer_service(self, address: Address | None) -> None: ...
     def committed(self) -> None: ...
     def writer(self, timeout_s: float) -> AbstractContextManager[NodeStatements]: ...
     def wait_synced(
@@ -48,6 +51,7 @@ class _NodeSide(Protocol):
 
 _SYNC_WAIT_S: Final = 60.0  # PRAGMA sync_wait without a number
 _ID_MAX: Final = 0x7FFFFFFFFFFFFFFF  # what SQLite can store
+_REASON_CHARACTERS_MAX: Final = 500
 
 _Answer = Callable[[_NodeSide, apsw.Connection, str | None], PragmaAnswer]
 
@@ -203,7 +207,7 @@ def _rejected(node: _NodeSide, db: apsw.Connection, argument: str | None) -> Pra
 def _nodes(node: _NodeSide, db: apsw.Connection, argument: str | None) -> PragmaAnswer:
     names = (
         "node_id", "user_id", "node_type", "state", "public_key", "address", "hostname", "os", "architecture",
-        "octodb", "extra", "last_nonce", "created_at", "last_seen",
+        "octodb", "extra", "last_nonce", "created_at", "last_seen", "asked", "waiting_since",
     )  # fmt: skip
     connected = node.connected_nodes()
     rows = []
@@ -215,27 +219,45 @@ def _nodes(node: _NodeSide, db: apsw.Connection, argument: str | None) -> Pragma
             (
                 node_id, row["user_id"], row["node_type"], state, row["public_key"], connected.get(node_id),
                 *described, row["last_nonce"], _time_text(row["created_at"]), _time_text(row["last_seen"]),
+                None, None,
             )
         )  # fmt: skip
-    for public_key, info_text, address in node.waiting_nodes():
+    for public_key, info_text, address, asked, since in node.waiting_nodes():
         info = json.loads(info_text)
         described = tuple(info.get(key) for key in ("hostname", "os", "architecture", "octodb", "extra"))
-        rows.append((0, 0, info.get("type"), "waiting", public_key.hex(), address, *described, 0, None, None))
+        waiting = 0, None, None, asked or None, _time_text(since)
+        rows.append((0, 0, info.get("type"), "waiting", public_key.hex(), address, *described, *waiting))
     return names, rows
 
 
 def _authorize_user(node: _NodeSide, db: apsw.Connection, argument: str | None) -> PragmaAnswer:
     key, user = _key_and_rest("authorize_user", argument, "user_id")
+    if _is_refusal(user):
+        return _refused("authorize_user", node, db, key, user)
     if not user.isascii() or not user.isdigit() or int(user) > _ID_MAX:
-        raise ProgrammingError("the user id is a number", hint="0 makes a new user")
+        raise ProgrammingError("the user id is a number", hint="0 makes a new user, -1 refuses the device")
     return _admitted("authorize_user", node, PrimaryStore(db, time.time).authorize(key, int(user), Role.SECONDARY))
 
 
 def _authorize_node(node: _NodeSide, db: apsw.Connection, argument: str | None) -> PragmaAnswer:
     key, role = _key_and_rest("authorize_node", argument, "secondary")
+    if _is_refusal(role):
+        return _refused("authorize_node", node, db, key, role)
     if role not in set(Role):
-        raise ProgrammingError(f"{role!r} is no role of a node", hint="write primary or secondary")
+        raise ProgrammingError(f"{role!r} is no role of a node", hint="write primary or secondary; -1 refuses it")
     return _admitted("authorize_node", node, PrimaryStore(db, time.time).authorize(key, None, Role(role)))
+
+
+def _is_refusal(text: str) -> bool:
+    return text.partition(":")[0].strip() == str(DENIED)
+
+
+def _refused(name: str, node: _NodeSide, db: apsw.Connection, key: bytes, text: str) -> PragmaAnswer:
+    """``text``: -1, and behind a colon the reason that the user reads."""
+    reason = text.partition(":")[2].strip()[:_REASON_CHARACTERS_MAX] or "not authorized"
+    PrimaryStore(db, time.time).refuse(key, reason)
+    node.committed()
+    return ("node_id", "user_id"), []
 
 
 def _admitted(name: str, node: _NodeSide, record: NodeRecord) -> PragmaAnswer:
@@ -316,11 +338,12 @@ def _time_text(seconds: float | None) -> str | None:
 
 
 def _authorizer_service(node: _NodeSide, db: apsw.Connection, argument: str | None) -> PragmaAnswer:
-    """SQLite ignores PRAGMAs it does not know; one that is about who may join must not pass in silence."""
-    raise NotSupportedError(
-        "PRAGMA authorizer_service is not available in this version",
-        hint="decide in a callback: conn.register_function()",
-    )
+    """Without an argument: the one that is asked, no row for none. An empty one: ask none."""
+    if argument is not None:
+        text = argument.strip()
+        node.set_authorizer_service(parse_authorizer(text, "authorizer_service") if text else None)
+    found = node.status_dict().get("authorizer")
+    return ("authorizer_service",), [] if found is None else [(found["service"],)]
 
 
 _PRAGMAS: Final[dict[str, tuple[Role | None, _Answer]]] = {

@@ -11,7 +11,7 @@ import errno
 import os
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -19,13 +19,15 @@ import apsw
 
 from octodb.errors import ConnectError, OperationalError, ProtocolError
 from octodb.log.embedded_log import EmbeddedLog, PushedBody, PushRequest
+from octodb.model.admissions import Admission
 from octodb.model.entries import LogEntry, Outcome
-from octodb.model.identities import ADMIN_ID, AuthMode, Role
+from octodb.model.identities import ADMIN_ID, AuthMode, NodeRecord, Role
 from octodb.model.node_uri import Address, NodeUri
 from octodb.model.owners import EVERYBODY
 from octodb.model.snapshots import SnapshotTail
 from octodb.model.status import AuthStatus, LogStatus, NodeState, SyncStatus
 from octodb.runtime.authorizer import CallbackAuthorizer
+from octodb.runtime.authorizer_service import AuthorizerService
 from octodb.runtime.file_identity import FileIdentity
 from octodb.runtime.framed_connection import FramedConnection, close_inherited
 from octodb.runtime.network_key import derive_network_key
@@ -99,10 +101,12 @@ class _Client:
     task: asyncio.Task[None] | None = None
     subscribed: bool = False
     pushed_bytes: int = 0
+    asked: AskAuthorizer | None = None
 
 
 class PrimaryEngine:
-    """``emit(event, info)`` tells the application; it is called on the engine thread."""
+    """``emit(event, info)`` tells the application; it is called on the engine thread. ``admit`` does what an
+    authorization service answers, on a thread; without it none can be asked."""
 
     def __init__(
         self,
@@ -110,9 +114,13 @@ class PrimaryEngine:
         authorizer: CallbackAuthorizer,
         emit: Callable[[str, dict[str, Any]], None],
         surroundings: Surroundings,
+        admit: Callable[[Admission, str], NodeRecord] | None = None,
     ) -> None:
         self._uri = uri
         self._authorizer = authorizer
+        self._admit_as_told = admit
+        self._service = None if admit is None else AuthorizerService(surroundings, self._admit, emit, self._soon)
+        self._refusals: dict[bytes, str] = {}  # by public key: to be told when their devices ask
         self._emit = emit
         self._surroundings = surroundings
         self._lock = surroundings.lock(uri.path)
@@ -129,6 +137,7 @@ class PrimaryEngine:
         self._servers: list[asyncio.Server] = []
         self._certificate: Certificate | None = None  # with tls:// addresses
         self._tasks: list[asyncio.Task[None]] = []
+        self._chores: set[asyncio.Task[None]] = set()  # the loop alone would forget them
         self._pushes: deque[tuple[_Client, AppendPush]] = deque()
         self._push_came = asyncio.Event()
         self._log_moved = asyncio.Event()
@@ -164,6 +173,8 @@ class PrimaryEngine:
             )
         try:
             await self._storage.run(self._open_store)
+            if self._uri.authorizer is not None:
+                await self.set_service(self._uri.authorizer)
             for address in self._uri.bind:
                 self._servers.append(await self._listen(address))
         except BaseException:
@@ -204,6 +215,7 @@ class PrimaryEngine:
         self._dispatched_id = self._log.last_id()
         self._dispatched_seq = self._log.head()
         self._generation = self._store.generation()
+        self._refusals = self._store.refusals()
 
     def _own_certificate(self, store: PrimaryStore) -> Certificate:
         """Of ``tls_cert=``; or one that this primary makes for itself once, and keeps in its file."""
@@ -242,9 +254,12 @@ class PrimaryEngine:
             client.connection.close("the primary is shutting down")
             if client.task is not None:
                 client.task.cancel()
+        self._tasks += self._chores
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._service is not None:
+            await self._service.close()
         await self._storage.run(self._close_store)
         for reader, _ in self._resumable.values():
             await self._reading.run(reader.close)
@@ -262,6 +277,7 @@ class PrimaryEngine:
     def hold(self, timeout_s: float) -> Callable[[], None]:
         """Keep out of SQLite from now until what is returned is called: this process forks."""
         releases = [self._storage.hold(timeout_s), self._reading.hold(timeout_s)]
+        releases += [] if self._service is None else [self._service.hold(timeout_s)]
 
         def release() -> None:
             for one in releases:
@@ -274,6 +290,8 @@ class PrimaryEngine:
         self._lock.forget_in_child()
         if self._pokes is not None:
             self._pokes.forget_in_child()
+        if self._service is not None:
+            self._service.forget_in_child()
         for server in self._servers:
             for listening in server.sockets:
                 close_inherited(listening)
@@ -301,6 +319,15 @@ class PrimaryEngine:
         assert self._store is not None
         return await self._storage.run_patiently(self._store.new_user_id)
 
+    async def set_service(self, address: Address | None) -> None:
+        """Ask the authorization service at ``address`` from now on; None: the callbacks again."""
+        assert self._service is not None
+        for request, answer in await self._service.set_address(address):
+            self._ask_callbacks(request, answer)
+        if address is not None:
+            for request, answer in self._authorizer.take_waiting():
+                self._service.ask(request, answer)
+
     def set_login_fields(self, fields: tuple[dict[str, Any], ...]) -> None:
         self.login_fields = fields
         if self._facts is not None:
@@ -324,12 +351,14 @@ class PrimaryEngine:
             if client.session.node is not None and client.session.phase is SessionPhase.SERVING
         }
 
-    def waiting_nodes(self) -> list[tuple[bytes, str, str]]:
-        """(public key, device information, address) of each connection that waits to be admitted. From any thread."""
+    def waiting_nodes(self) -> list[tuple[bytes, str, str, str, float]]:
+        """(public key, device information, address, what was asked about it, since when) of each connection that waits
+        to be admitted. From any thread."""
+        began = self._surroundings.wall_clock() - self._surroundings.monotonic()
         return [
-            (client.session.public_key, client.session.node_info, client.connection.peer)
+            (session.public_key, session.node_info, client.connection.peer, session.asked, began + session.waits_since)
             for client in list(self._clients)
-            if client.session.awaits_admission
+            if (session := client.session).awaits_admission
         ]
 
     def status(self) -> SyncStatus:
@@ -350,6 +379,7 @@ class PrimaryEngine:
             bind=self.bind,
             certificate=None if self._certificate is None else fingerprint(self._certificate.der),
             nodes=len(self._by_node),
+            authorizer=None if self._service is None else self._service.status(),
             engine_pid=os.getpid() if self.running else None,
             engine_age_s=0.0 if self.running else None,
             last_error=self._last_error,
@@ -389,6 +419,8 @@ class PrimaryEngine:
             if self._by_node.get(client.session.node.node_id) is client:
                 del self._by_node[client.session.node.node_id]
         self._handle(client, client.session.closed(self._surroundings.monotonic()))
+        if self._service is not None and client.asked is not None:
+            self._service.device_left(client.asked)
         self._keep_download(client)
         if client.task is not None:
             client.effects.put_nowait(CloseConnection(reason))
@@ -445,13 +477,78 @@ class PrimaryEngine:
             older.connection.close("taken over")
 
     def _ask(self, client: _Client, request: AskAuthorizer) -> None:
+        if request.public_key in self._refusals:
+            self._refuse([client])
+            return
+        client.asked = request
         loop = asyncio.get_running_loop()
 
         def answer(decision: Decision) -> None:
-            loop.call_soon_threadsafe(lambda: self._handle(client, client.session.authorized(decision)))
+            loop.call_soon_threadsafe(self._decided, client, request, decision)
 
+        if self._service is not None and self._service.address is not None:
+            self._service.ask(request, answer)
+        else:
+            self._ask_callbacks(request, answer)
+
+    def _ask_callbacks(self, request: AskAuthorizer, answer: Callable[[Decision], None]) -> None:
         self._authorizer.ask(request, answer)
-        loop.call_later(_FUNCTION_S_MAX, self._authorizer.give_up, request)
+        asyncio.get_running_loop().call_later(_FUNCTION_S_MAX, self._authorizer.give_up, request)
+
+    def _decided(self, client: _Client, request: AskAuthorizer, decision: Decision) -> None:
+        if client.session.phase is SessionPhase.CLOSED and decision.kind in {"user", "node"}:
+            self._background(self._admit_absent(request, decision))
+        else:
+            self._handle(client, client.session.authorized(decision))
+
+    async def _admit_absent(self, request: AskAuthorizer, decision: Decision) -> None:
+        """Its line was cut while the callback was at work, which may have made a user: asked again it would say that
+        there is one already. The device is let in when it comes back, or now if it has."""
+        store, facts = self._store, self._facts
+        if store is None or facts is None:
+            return
+        try:
+            node = await self._storage.run_patiently(
+                store.admit, request.public_key, decision.user_id, decision.node_type, facts.auth, request.node_info
+            )
+        except Exception as error:  # noqa: BLE001 - it will ask again
+            self._in_trouble(error)
+            return
+        for client in list(self._clients):
+            if client.session.public_key == request.public_key and client.session.awaits_admission:
+                self._handle(client, client.session.node_found(node))
+
+    def _refuse(self, clients: list[_Client]) -> None:
+        """Tell devices that wait what PRAGMA authorize_user or authorize_node said to them."""
+        told = list(dict.fromkeys(client.session.public_key for client in clients))
+        for client in clients:
+            reason = self._refusals[client.session.public_key]
+            self._handle(client, client.session.authorized(Decision("denied", reason=reason)))
+        for key in told:
+            del self._refusals[key]
+            if self._service is not None:
+                self._service.settled(key)
+        self._background(self._forget_refusals(told))
+
+    async def _forget_refusals(self, public_keys: list[bytes]) -> None:
+        try:
+            if self._store is not None:
+                await self._storage.run_patiently(self._store.forget_refusals, public_keys)
+        except Exception as error:  # noqa: BLE001 - they are told once more
+            self._in_trouble(error)
+
+    def _background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._chores.add(task)
+        task.add_done_callback(self._chores.discard)
+
+    def _admit(self, admission: Admission, node_info: str) -> NodeRecord:
+        assert self._admit_as_told is not None
+        self._file.check()
+        return self._admit_as_told(admission, node_info)
+
+    def _soon(self) -> None:
+        self._publish_soon = True
 
     async def _work(self, client: _Client) -> None:
         """The storage effects of one session, one after the other; ends with its connection."""
@@ -691,6 +788,9 @@ class PrimaryEngine:
         if generation == self._generation:
             return
         self._generation = generation
+        self._refusals = await self._storage.run_patiently(store.refusals)
+        refused = [client for client in self._clients if client.session.public_key in self._refusals]
+        self._refuse([client for client in refused if client.session.awaits_decision])
         clients: dict[bytes, list[_Client]] = {}
         for client in self._clients:
             clients.setdefault(client.session.public_key, []).append(client)
@@ -699,6 +799,8 @@ class PrimaryEngine:
                 if node.revoked:
                     self._handle(client, client.session.revoked())
                 elif client.session.awaits_admission:
+                    if self._service is not None:
+                        self._service.settled(node.public_key)
                     self._handle(client, client.session.node_found(node))
 
     def _dispatch(self, entries: list[LogEntry], last_id: int) -> None:

@@ -268,7 +268,14 @@ def _to_remember(uri: NodeUri, remembered: str | None) -> NodeUri:
         return uri
     before = parse_node_uri(remembered)
     tls = uri.tls if uri.tls.parameters() else before.tls
-    return replace(uri, bind=before.bind, connect=before.connect, auth=uri.auth or before.auth, tls=tls)
+    return replace(
+        uri,
+        bind=before.bind,
+        connect=before.connect,
+        auth=uri.auth or before.auth,
+        tls=tls,
+        authorizer=uri.authorizer or before.authorizer,
+    )
 
 
 def _check_role(uri: NodeUri, values: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 import apsw
 
 from octodb.errors import ConfigError, ProgrammingError
-from octodb.model.identities import ADMIN_ID, AuthMode, NodeRecord, Role
+from octodb.model.identities import ADMIN_ID, PROVISIONAL_ID_MIN, AuthMode, NodeRecord, Role
 from octodb.model.secret import Secret
 from octodb.storage.meta import LogTables, Meta, NodeTable
 
@@ -71,39 +71,77 @@ class PrimaryStore:
         """Give a node its ids for ever. ``user_id`` 0: a new user; without users the node is its own."""
         return self._write(lambda: self._admit(public_key, user_id, node_type, auth, info))
 
-    def _admit(self, public_key: bytes, user_id: int, node_type: Role, auth: AuthMode, info: str) -> NodeRecord:
+    def _admit(
+        self, public_key: bytes, user_id: int, node_type: Role, auth: AuthMode, info: str, node_id: int = 0
+    ) -> NodeRecord:
         known = self._nodes.by_key(public_key)
         if known is not None:
             return known
         if auth is AuthMode.USER:
             user = self._meta.next_identity(user_id) if node_type is Role.SECONDARY else ADMIN_ID
-            node_id = self._meta.next_identity()
+            node_id = self._node_id(node_id)
         else:
-            node_id = self._meta.next_identity()
-            user = node_id
+            user = node_id = self._node_id(node_id)
         record = NodeRecord(node_id, user, node_type, public_key)
         self._nodes.add(record, info, self._clock())
+        self._meta.forget_refusals([public_key])
         return record
 
-    def authorize(self, public_key: bytes, user_id: int | None, node_type: Role) -> NodeRecord:
+    def _node_id(self, wanted: int) -> int:
+        """The next node id, or the one that somebody else chose, if no node has it."""
+        if wanted and not ADMIN_ID < wanted < PROVISIONAL_ID_MIN:
+            raise ProgrammingError(f"{wanted} cannot be a node id", hint=f"those are below {PROVISIONAL_ID_MIN:,}")
+        if wanted and self._nodes.by_id(wanted) is not None:
+            raise ProgrammingError(f"node {wanted} is another device")
+        return self._meta.next_identity(wanted)
+
+    def authorize(
+        self, public_key: bytes, user_id: int | None, node_type: Role, *, info: str = "{}", node_id: int = 0
+    ) -> NodeRecord:
         """Admit a device by its key, whether it waits for that, comes later, or is known already.
 
-        ``user_id``: whose it is on a primary with auth=user (0: a new user's), None elsewhere.
-        Raises ProgrammingError when the mode asks for the other PRAGMA, or the key is another user's.
+        ``user_id``: whose it is on a primary with auth=user (0: a new user's), None elsewhere. ``node_id``: the one it
+        gets; 0: the next.
+        Raises ProgrammingError when the mode asks for the other PRAGMA, or the key or the id is another's.
         """
         auth = AuthMode(self._meta.get("auth"))
         if (user_id is None) != (auth is not AuthMode.USER or node_type is Role.PRIMARY):
             other = "authorize_user" if user_id is None else "authorize_node"
-            raise ProgrammingError(f"this primary has auth={auth}", hint=f"use PRAGMA {other}")
+            what = "for a user" if auth is AuthMode.USER else "as a node, not for a user"
+            raise ProgrammingError(
+                f"this primary has auth={auth}: a device is admitted {what}", hint=f"use PRAGMA {other}"
+            )
 
         def work() -> NodeRecord:
-            record = self._admit(public_key, user_id or 0, node_type, auth, "{}")
+            record = self._admit(public_key, user_id or 0, node_type, auth, info, node_id)
             if user_id and record.user_id != user_id:
                 raise ProgrammingError(f"that device belongs to user {record.user_id} already, for ever")
             self._meta.bump_generation()
             return record
 
         return self._write(work)
+
+    def refuse(self, public_key: bytes, reason: str) -> None:
+        """Say no to a device that waits, or to its next request when it is away. Raises ProgrammingError where nobody
+        is asked, or the device was let in already."""
+
+        def work() -> None:
+            if AuthMode(self._meta.get("auth")) is AuthMode.NONE:
+                raise ProgrammingError("this primary has auth=none: nobody is asked")
+            if self._nodes.by_key(public_key) is not None:
+                raise ProgrammingError("that device is admitted already", hint="PRAGMA revoke_node cuts it off")
+            self._meta.add_refusal(public_key, reason)
+            self._meta.bump_generation()
+
+        self._write(work)
+
+    def refusals(self) -> dict[bytes, str]:
+        """Devices that were refused and have not been told, and why."""
+        return self._meta.refusals()
+
+    def forget_refusals(self, public_keys: list[bytes]) -> None:
+        """They were told."""
+        self._write(lambda: self._meta.forget_refusals(public_keys))
 
     def revoke(self, node: bytes | int) -> None:
         """Cut a node off for good, by its public key or its id. Raises ProgrammingError for one that is not known."""
@@ -120,7 +158,7 @@ class PrimaryStore:
         self._write(work)
 
     def generation(self) -> int:
-        """Moves when ``authorize`` or ``revoke`` ran on any connection of any process."""
+        """Moves when ``authorize``, ``refuse`` or ``revoke`` ran on any connection of any process."""
         return int(self._meta.get("generation", 0))
 
     def find_all(self, public_keys: list[bytes]) -> list[NodeRecord]:

@@ -472,6 +472,9 @@ class DeviceSync:
         self._enter(Phase.SIGNING_IN, now)
         if message.wanted == "decision":
             self.auth = replace(self.auth, required=False, pending=True)
+            answered, self._sent_request = self._sent_request, None
+            if answered is not None and answered is not self._request:
+                return self._send_request()  # the application has sent another one meanwhile
             return [Notify("status", {"state": str(self.state)})]
         self.auth = replace(self.auth, required=True, pending=False)
         return self._send_request() or [Notify("status", {"state": str(self.state)})]

@@ -175,6 +175,8 @@ class PrimarySession:
         self.node: NodeRecord | None = None
         self.public_key = b""
         self.node_info = "{}"
+        self.asked = ""  # what the authorization logic was asked about it and has not said no to
+        self.waits_since = now  # for somebody to say whose it is
         self.live = False  # has been sent everything up to the newest dispatched entry
         self.sent_seq = 0
         self._hello: Hello | None = None
@@ -279,8 +281,9 @@ class PrimarySession:
         text = handshake_text(self._hello, self._challenge, message.node_info, self._binding)
         if not verify(self._hello.public_key, message.signature, text):
             return self._close("signature", "the signature does not fit the key")
-        self.node_info = message.node_info
+        self.node_info = _trusted_info(message.node_info, self.public_key)
         self.phase = SessionPhase.LOOKING_UP
+        self.waits_since = now
         return [FindNode(self.public_key)]
 
     def node_found(self, node: NodeRecord | None) -> list[Effect]:
@@ -311,12 +314,18 @@ class PrimarySession:
         """Its key is proved, and nobody has said yet whose it is."""
         return self.phase in {SessionPhase.UNAUTHORIZED, SessionPhase.DECIDING}
 
+    @property
+    def awaits_decision(self) -> bool:
+        """Somebody was asked about it, and has said nothing yet or that it will be decided later."""
+        return self.awaits_admission and bool(self.asked)
+
     def _unknown_node(self) -> list[Effect]:
         auth = self._facts.auth
         if auth is AuthMode.NONE:
             return [self._admit(0, Role.SECONDARY)]
         if auth is AuthMode.NODE:
             self.phase = SessionPhase.DECIDING
+            self.asked = "new_node"
             ask = AskAuthorizer("new_node", "", self.public_key, self.node_info)
             return [Send(Unauthorized("decision")), ask]
         self.phase = SessionPhase.UNAUTHORIZED
@@ -333,17 +342,19 @@ class PrimarySession:
             return []  # nobody asked: no error, no effect (contract of user_login)
         action = "user_signup" if isinstance(message, Signup) else "user_login"
         self.phase = SessionPhase.DECIDING
+        self.asked = action
         return [AskAuthorizer(action, message.data, self.public_key, self.node_info)]
 
     def authorized(self, decision: Decision) -> list[Effect]:
-        """The answer to AskAuthorizer."""
-        if self.phase is not SessionPhase.DECIDING:
+        """The answer to AskAuthorizer; also what is decided after an answer 'later'."""
+        if not self.awaits_decision:
             return []
         if decision.kind in {"user", "node"}:
             return [self._admit(decision.user_id, decision.node_type)]
         self.phase = SessionPhase.UNAUTHORIZED
         if decision.kind == "later":
             return [Send(Unauthorized("decision"))]
+        self.asked = ""
         return [Send(Denied(decision.kind, decision.reason))]
 
     def session_opened(self, token: bytes, head: int) -> list[Effect]:
@@ -663,6 +674,16 @@ class PrimarySession:
         Pong: (_on_pong, _PROVED),
         ProblemReport: (_on_problem, set()),
     }
+
+
+def _trusted_info(text: str, public_key: bytes) -> str:
+    """What the device says of itself, with what is known for certain in the place of what it claims: authorization
+    logic decides by these, and admits the key that it reads there."""
+    key = public_key.hex()
+    try:
+        return json.dumps({**json.loads(text), "public_key": key, "pubkey": key, "type": str(Role.SECONDARY)})
+    except RecursionError:
+        raise ProtocolError("the device information is nested too deeply") from None
 
 
 def is_json_object(text: str) -> bool:

@@ -311,7 +311,11 @@ KEY = "ab" * 32
         ("user", f"authorize_node='{KEY}:secondary'", "auth=user"),
         ("node", f"authorize_node='{KEY}:boss'", "no role"),
         ("node", f"authorize_user='{KEY}:0'", "auth=node"),
-        ("node", "authorizer_service='tcp://127.0.0.1:1'", "not available"),
+        ("user", f"authorize_user='{KEY}:-2'", "a number"),
+        ("none", f"authorize_node='{KEY}:-1'", "nobody is asked"),
+        ("node", "authorizer_service='127.0.0.1:1'", "is not an address"),
+        ("node", "authorizer_service='tcp://127.0.0.1:0'", "port 0"),
+        ("node", "authorizer_service='tcp://127.0.0.1:65536'", "above 65535"),
     ],
 )
 def test_authorization_is_never_ignored_in_silence(world, auth, pragma, why):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 import apsw
 
@@ -12,6 +12,9 @@ from octodb.errors import ConfigError, OperationalError
 from octodb.model.identities import FORMAT_NUMBER, PROVISIONAL_ID_MIN, VERSION
 from octodb.storage.lookup import one_value
 from octodb.storage.meta.tables import UPGRADES
+
+# Those of devices that never come back would stay for ever.
+_REFUSALS_MAX: Final = 1000
 
 
 class Meta:
@@ -117,6 +120,24 @@ class Meta:
     def bump_generation(self) -> None:
         """Somebody was admitted or cut off by SQL: what the engine knows of its nodes is old."""
         self.set(generation=self.get("generation", 0) + 1)
+
+    def refusals(self) -> dict[bytes, str]:
+        """Public key → reason of each device that was refused and not told yet."""
+        return {bytes.fromhex(key): reason for key, reason in json.loads(self.get("refusals", "{}")).items()}
+
+    def add_refusal(self, public_key: bytes, reason: str) -> None:
+        kept = self.refusals()
+        kept.pop(public_key, None)
+        kept[public_key] = reason
+        self._set_refusals(dict(list(kept.items())[-_REFUSALS_MAX:]))
+
+    def forget_refusals(self, public_keys: list[bytes]) -> None:
+        kept = self.refusals()
+        if kept.keys() & set(public_keys):
+            self._set_refusals({key: reason for key, reason in kept.items() if key not in public_keys})
+
+    def _set_refusals(self, kept: dict[bytes, str]) -> None:
+        self.set(refusals=json.dumps({key.hex(): reason for key, reason in kept.items()}))
 
     def next_identity(self, wanted: int = 0) -> int:
         """The next id of the counter that node and user ids share; never one that was given before.

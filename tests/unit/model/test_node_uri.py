@@ -32,6 +32,7 @@ def test_a_plain_database(text):
     [
         "file:app.db?node=secondary",
         "file:/a%20b/ü.db?node=primary&bind=tcp://[fe80::1]:80&auth=none",
+        "file:a.db?node=primary&bind=tcp://h:1&auth=user&authorizer=tcp://[::1]:4321",
         "file:x.db?node=secondary&connect=tcp://a:1,tcp://b:2&vfs=unix",
         "file:x.db?node=secondary&connect=tls://a:1,tcp://b:2&tls_ca=/etc/a%26b/ca.pem",
         f"file:x.db?node=secondary&connect=tls://a:1&tls_pin={'ab' * 32},sha256:{'CD:' * 31}CD",
@@ -64,6 +65,10 @@ def test_what_is_remembered_means_the_same(text):
         ("node=secondary&connect=tcp://h:99999", "above 65535", "65535"),
         ("node=secondary&node=primary", "node= twice", "keep one"),
         ("node=secondary&connect", "has no value", "connect=value"),
+        ("node=secondary&authorizer=tcp://h:1", "authorizer= is for primaries", "the primary asks"),
+        ("node=primary&authorizer=h:1", "is not an address", "tcp://host:port"),
+        ("node=primary&authorizer=tcp://h:0", "authorizer= names port 0", "listens on"),
+        ("node=primary&authoriser=tcp://h:1", "unknown URI parameter", "did you mean authorizer=?"),
         ("node=secondary&immutable=1", "cannot be immutable", "mode=ro"),
         ("node=secondary&mode=memory", "needs a database file", "file:app.db"),
         ("node=secondary&key=secret", "key= is not available", "leave key= out"),

@@ -34,6 +34,7 @@ def test_the_whole_shape():
         bytes_out=2,
         bind=("tcp://0.0.0.0:1",),
         nodes=5,
+        authorizer={"service": "tcp://h:1", "connected": True, "waiting": 0, "last_error": None},
         last_contact_s=0.2,
         checksum_ok=True,
         engine_pid=1,
@@ -71,6 +72,7 @@ def test_the_whole_shape():
         "last_error": "x",
         "servers": [{"server": "tcp://h1:1234"}],
         "nodes": 5,
+        "authorizer": {"service": "tcp://h:1", "connected": True, "waiting": 0, "last_error": None},
     }
 
 

@@ -156,6 +156,10 @@ def test_what_a_sign_in_function_may_answer(ask, action, result, kind, user_id):
         (-2, "later", Role.SECONDARY),
         (-3, ERROR, Role.SECONDARY),
         (5, ERROR, Role.SECONDARY),
+        (True, ERROR, Role.SECONDARY),
+        (None, ERROR, Role.SECONDARY),
+        ("unauthorized", "denied", Role.SECONDARY),
+        ("async", "later", Role.SECONDARY),
         ("tertiary", ERROR, Role.SECONDARY),
     ],
 )

@@ -224,6 +224,25 @@ def test_waiting_for_an_administrators_decision():
     assert story.receive(Welcome(8, 8, b"token", 0, 0, 0)) == [StoreWelcome(8, 8, b"token", b"")]
 
 
+def test_a_login_that_was_put_off_may_be_followed_by_another_and_is_sent_again_after_a_lost_line():
+    story = Story(NEW)
+    story.connect()
+    story.receive(Unauthorized("login"))
+    assert sent(story.device.request_login("user_login", "mistyped")) == [Login("mistyped")]
+    assert sent(story.receive(Unauthorized("decision"))) == []
+    assert story.device.auth.pending
+    assert sent(story.device.request_login("user_login", "right")) == [Login("right")]
+    assert story.device.request_login("user_login", "third") == [], "one at a time"
+    assert sent(story.receive(Unauthorized("decision"))) == [Login("third")]
+    assert sent(story.receive(Unauthorized("decision"))) == []
+    story.lose()
+    story.connect()
+    assert sent(story.receive(Unauthorized("login"))) == [Login("third")]
+    story.receive(Unauthorized("decision"))
+    story.receive(Denied("denied", "no"))
+    assert (story.device.auth.pending, story.device.auth.error) == (False, {"code": "denied", "reason": "no"})
+
+
 def test_a_file_stays_with_its_user():
     story = Story(READY)
     story.connect()

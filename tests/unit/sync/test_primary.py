@@ -1,6 +1,7 @@
 """A primary's side of one connection, as stories: what a device sends, what the session asks for and answers."""
 
 import itertools
+import json
 
 import pytest
 
@@ -66,7 +67,11 @@ from octodb.wire.messages import (
 
 KEYS = new_node_seed()
 RANDOM = b"s" * 32
-INFO = '{"hostname":"phone"}'
+SAID = '{"hostname":"phone","public_key":"somebody else\'s","type":"primary"}'
+# what the device says of itself, with what is proved in the place of what it claims
+INFO = json.dumps(
+    {"hostname": "phone", "public_key": KEYS.public_key.hex(), "type": "secondary", "pubkey": KEYS.public_key.hex()}
+)
 NODE = NodeRecord(7, 3, Role.SECONDARY, KEYS.public_key, last_nonce=5)
 WINDOW = 16  # messages on the way
 
@@ -90,7 +95,7 @@ class Story:
 
     def prove(self, private_key=KEYS.private_key):
         (challenge,) = sent(self.receive(self.hello))
-        return self.receive(Prove(sign(private_key, handshake_text(self.hello, challenge, INFO)), INFO))
+        return self.receive(Prove(sign(private_key, handshake_text(self.hello, challenge, SAID)), SAID))
 
     def subscribe(self, *, epoch=b"epoch", cursor=10):
         """Up to the question whether the token is current."""
@@ -235,6 +240,20 @@ def test_a_decision_that_comes_later_from_outside_lets_the_device_in():
     story.receive(Login("x"))
     assert sent(story.session.authorized(Decision("later"))) == [Unauthorized("decision")]
     assert story.session.node_found(NODE) == [OpenSession(7, b"presented", INFO)]
+
+
+def test_a_request_that_was_put_off_can_still_be_refused_and_made_again():
+    story = Story()
+    story.prove()
+    story.session.node_found(None)
+    assert not story.session.awaits_decision, "nothing was asked yet"
+    assert story.session.authorized(Decision("denied", reason="no")) == []
+    story.receive(Login("x"))
+    story.session.authorized(Decision("later"))
+    assert story.session.awaits_decision
+    assert sent(story.session.authorized(Decision("denied", reason="no"))) == [Denied("denied", "no")]
+    assert story.session.authorized(Decision("denied", reason="no")) == [], "said once"
+    assert story.receive(Login("y")) == [AskAuthorizer("user_login", "y", KEYS.public_key, INFO)]
 
 
 def test_a_decision_for_a_connection_that_went_on_is_ignored():
