@@ -1,7 +1,7 @@
 """Writing an authorization service in Python: ``from octodb.authorizer import Service`` (contract.md §7).
 
-The counterpart of the npm package ``@octodb/backend-service``. Any number of primaries connect and ask; every answer goes
-to the one that says it is the leader. Needs no database: where users are kept is the handlers' business.
+The counterpart of the npm package ``@octodb/backend-service``. Any number of primaries connect and ask; every answer
+goes to the one that says it is the leader. Needs no database: where users are kept is the handlers' business.
 
     from octodb.authorizer import Service
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 __all__ = [
     "ADMIN_ID",
+    "DESCRIBED",
     "FORMAT_NUMBER",
     "NODE_ID_MAX",
     "PROVISIONAL_ID_MIN",
@@ -29,6 +30,8 @@ ADMIN_ID: Final = 1
 NODE_ID_MAX: Final = 0x7FFFFFFF
 # The upper half is for files that may be copies: each takes one at random until a primary has spoken (design.md §8).
 PROVISIONAL_ID_MIN: Final = 0x40000000
+# What PRAGMA nodes shows of what a node says of itself; ``type`` is shown, too, where it has not been given one yet.
+DESCRIBED: Final = ("hostname", "os", "architecture", "octodb", "extra", "type")
 
 
 class Role(StrEnum):

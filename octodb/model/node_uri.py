@@ -16,7 +16,15 @@ from octodb.errors import ConfigError
 from octodb.model.identities import AuthMode, Role
 from octodb.model.secret import Secret
 
-__all__ = ["Address", "NodeUri", "TlsParameters", "looks_like_node_uri", "parse_address", "parse_authorizer", "parse_node_uri"]
+__all__ = [
+    "Address",
+    "NodeUri",
+    "TlsParameters",
+    "looks_like_node_uri",
+    "parse_address",
+    "parse_authorizer",
+    "parse_node_uri",
+]
 
 OCTODB_PARAMETERS: Final = (
     "node", "bind", "connect", "auth", "authorizer", "tls_cert", "tls_key", "tls_ca", "tls_pin", "network_key",

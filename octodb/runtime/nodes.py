@@ -35,7 +35,7 @@ from octodb.runtime.file_identity import FileIdentity
 from octodb.runtime.poke import PokeSender
 from octodb.runtime.pragmas import answer_pragma
 from octodb.runtime.primary_engine import PrimaryEngine, check_addresses
-from octodb.runtime.status_file import read_status_file
+from octodb.runtime.status_file import WAITING_NODES, read_status_file
 from octodb.runtime.surroundings import Surroundings
 from octodb.storage.admission import admit_as_told
 from octodb.storage.apsw_errors import explained, translated
@@ -240,7 +240,11 @@ class Node:
         return self._engine.connected_nodes() if isinstance(self._engine, PrimaryEngine) else {}
 
     def waiting_nodes(self) -> list[tuple[bytes, str, str, str, float]]:
-        return self._engine.waiting_nodes() if isinstance(self._engine, PrimaryEngine) else []
+        """As ``PrimaryEngine.waiting_nodes``, or what the process that serves the file last published of it."""
+        if isinstance(self._engine, PrimaryEngine) and self._engine.running:
+            return self._engine.waiting_nodes()
+        published = (read_status_file(self.uri.path) or {}).get(WAITING_NODES, ())
+        return [(bytes.fromhex(key), *rest) for key, *rest in published]
 
     def set_authorizer_service(self, address: Address | None) -> None:
         """Ask the service at ``address``, or the callbacks again. Raises OperationalError where this process does not
@@ -580,6 +584,7 @@ def _offline_status(values: dict[str, Any], role: Role, queue: QueueStatus | Non
 
 def _with_queue(published: dict[str, Any], db: apsw.Connection, role: Role) -> dict[str, Any]:
     """The queue is read from the file: it is newer than what the engine published."""
+    published.pop(WAITING_NODES, None)
     if role is Role.SECONDARY:
         queue = queue_status(db, time.time())
         published["transactions"] = {

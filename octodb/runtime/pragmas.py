@@ -17,7 +17,7 @@ import apsw
 
 from octodb.errors import OperationalError, ProgrammingError
 from octodb.model.admissions import DENIED
-from octodb.model.identities import NodeRecord, Role
+from octodb.model.identities import DESCRIBED, NodeRecord, Role
 from octodb.model.node_uri import Address, parse_authorizer
 from octodb.model.transactions import decode_body
 from octodb.storage import dead_letters
@@ -50,6 +50,7 @@ class _NodeSide(Protocol):
 
 
 _SYNC_WAIT_S: Final = 60.0  # PRAGMA sync_wait without a number
+_DESCRIBED: Final = tuple(key for key in DESCRIBED if key != "type")  # it has a column of its own
 _ID_MAX: Final = 0x7FFFFFFFFFFFFFFF  # what SQLite can store
 _REASON_CHARACTERS_MAX: Final = 500
 
@@ -214,7 +215,7 @@ def _nodes(node: _NodeSide, db: apsw.Connection, argument: str | None) -> Pragma
     for row in node_rows(db):
         info, node_id = row["info"], row["node_id"]
         state = "connected" if node_id in connected else row["state"]
-        described = tuple(info.get(key) for key in ("hostname", "os", "architecture", "octodb", "extra"))
+        described = tuple(info.get(key) for key in _DESCRIBED)
         rows.append(
             (
                 node_id, row["user_id"], row["node_type"], state, row["public_key"], connected.get(node_id),
@@ -224,7 +225,7 @@ def _nodes(node: _NodeSide, db: apsw.Connection, argument: str | None) -> Pragma
         )  # fmt: skip
     for public_key, info_text, address, asked, since in node.waiting_nodes():
         info = json.loads(info_text)
-        described = tuple(info.get(key) for key in ("hostname", "os", "architecture", "octodb", "extra"))
+        described = tuple(info.get(key) for key in _DESCRIBED)
         waiting = 0, None, None, asked or None, _time_text(since)
         rows.append((0, 0, info.get("type"), "waiting", public_key.hex(), address, *described, *waiting))
     return names, rows

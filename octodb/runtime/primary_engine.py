@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import json
 import os
 import socket
 from collections import deque
@@ -21,7 +22,7 @@ from octodb.errors import ConnectError, OperationalError, ProtocolError
 from octodb.log.embedded_log import EmbeddedLog, PushedBody, PushRequest
 from octodb.model.admissions import Admission
 from octodb.model.entries import LogEntry, Outcome
-from octodb.model.identities import ADMIN_ID, AuthMode, NodeRecord, Role
+from octodb.model.identities import ADMIN_ID, DESCRIBED, AuthMode, NodeRecord, Role
 from octodb.model.node_uri import Address, NodeUri
 from octodb.model.owners import EVERYBODY
 from octodb.model.snapshots import SnapshotTail
@@ -31,6 +32,7 @@ from octodb.runtime.authorizer_service import AuthorizerService
 from octodb.runtime.file_identity import FileIdentity
 from octodb.runtime.framed_connection import FramedConnection, close_inherited
 from octodb.runtime.network_key import derive_network_key
+from octodb.runtime.status_file import WAITING_NODES
 from octodb.runtime.surroundings import Pokes, Surroundings
 from octodb.runtime.tls import (
     Certificate,
@@ -81,6 +83,9 @@ _PUBLISH_EVERY_S: Final = 0.25
 _HEARTBEAT_S: Final = 4.0
 # How long a sign-in waits for a program that has opened its primary but not registered its callbacks yet.
 _FUNCTION_S_MAX: Final = 5.0
+# Devices that wait, as other processes see them, and characters of each thing they say of themselves.
+_WAITING_PUBLISHED_MAX: Final = 100
+_SAID_CHARACTERS_MAX: Final = 200
 _LISTEN_BACKLOG: Final = 1024
 _TLS_HANDSHAKE_S_MAX: Final = 10.0
 # How long the frozen state of a download that was cut off is kept, and how many: each holds a read transaction.
@@ -361,6 +366,12 @@ class PrimaryEngine:
             if (session := client.session).awaits_admission
         ]
 
+    def _waiting_to_publish(self) -> list[tuple[str, str, str, str, float]]:
+        """For PRAGMA nodes of other processes: the file is rewritten often, so it holds little of what a stranger's
+        device says."""
+        waiting = sorted(self.waiting_nodes(), key=lambda node: node[4])[:_WAITING_PUBLISHED_MAX]
+        return [(key.hex(), _short_info(info), peer, asked, at) for key, info, peer, asked, at in waiting]
+
     def status(self) -> SyncStatus:
         """May be called from any thread: it reads immutable values."""
         facts = self._facts
@@ -481,6 +492,7 @@ class PrimaryEngine:
             self._refuse([client])
             return
         client.asked = request
+        self._publish_soon = True
         loop = asyncio.get_running_loop()
 
         def answer(decision: Decision) -> None:
@@ -882,7 +894,9 @@ class PrimaryEngine:
             if self._publish_soon or self._surroundings.monotonic() - published >= _HEARTBEAT_S:
                 self._publish_soon = False
                 published = self._surroundings.monotonic()
-                self._surroundings.publish(self._uri.path, self.status().to_dict())
+                self._surroundings.publish(
+                    self._uri.path, {**self.status().to_dict(), WAITING_NODES: self._waiting_to_publish()}
+                )
             await asyncio.sleep(_PUBLISH_EVERY_S)
 
 
@@ -904,6 +918,11 @@ def _cannot_listen(address: Address, error: OSError) -> ConnectError:
         if in_use
         else "check the address in bind=: it must be one of this machine's",
     )
+
+
+def _short_info(info: str) -> str:
+    said = json.loads(info)
+    return json.dumps({key: str(said[key])[:_SAID_CHARACTERS_MAX] for key in DESCRIBED if said.get(key) is not None})
 
 
 def _user(owner: int | str) -> int:

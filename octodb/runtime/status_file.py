@@ -13,9 +13,11 @@ from typing import Any, Final
 
 from octodb.runtime.engine_lock import EngineLock
 
-__all__ = ["STATUS_SUFFIX", "read_status_file", "remove_status_file", "write_status_file"]
+__all__ = ["STATUS_SUFFIX", "WAITING_NODES", "read_status_file", "remove_status_file", "write_status_file"]
 
 STATUS_SUFFIX: Final = "-octodb.status"
+# A key beside those of the status: the devices that wait for admission, for PRAGMA nodes of other processes.
+WAITING_NODES: Final = "waiting_nodes"
 
 
 def write_status_file(path: str, status: dict[str, Any]) -> None:

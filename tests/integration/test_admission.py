@@ -1,5 +1,8 @@
 """Who may join is decided later, or taken back, with SQL on the primary (contract.md §4)."""
 
+import socket
+import threading
+
 import pytest
 
 import octodb
@@ -113,3 +116,125 @@ def test_a_login_that_no_primary_would_take(world):
     device = world.device("device", ready=False)
     with pytest.raises(octodb.ProgrammingError, match="60,000 bytes"):
         device.execute(f"PRAGMA user_login='{'x' * 60_001}'")
+
+
+# --- later, and no --------------------------------------------------------------------------------------
+
+
+def error_of(device):
+    return wait_for(lambda: device.sync_status["auth"]["error"])
+
+
+def put_off(primary, device, data="please"):
+    """Send a login that is answered with -2, and wait until it was."""
+    device.execute(f"PRAGMA user_login='{data}'")
+    wait_for(lambda: device.sync_status["public_key"] in waiting(primary))
+    wait_for(lambda: device.sync_status["auth"]["pending"] and not device.sync_status["auth"]["required"])
+    return device.sync_status["public_key"]
+
+
+def later_primary(world):
+    primary = world.primary(SCHEMA, auth="user")
+    primary.register_function("user_login", 2, lambda data, node_info: -2)
+    return primary
+
+
+def test_a_device_that_waits_is_refused_with_a_reason_and_may_try_again(world):
+    primary = later_primary(world)
+    device = world.device("device", ready=False)
+    key = put_off(primary, device)
+    assert primary.execute(f"PRAGMA authorize_user='{key}:-1: not before Monday'").fetchall() == []
+    assert error_of(device) == {"code": "denied", "reason": "not before Monday"}
+    assert not device.sync_status["auth"]["pending"]
+    assert put_off(primary, device, "again") == key
+    primary.execute(f"PRAGMA authorize_user='{key}:0'")
+    assert device.wait_ready(10), device.sync_status
+    with pytest.raises(octodb.ProgrammingError, match="admitted already"):
+        primary.execute(f"PRAGMA authorize_user='{key}:-1'")
+
+
+def test_a_node_that_waits_is_found_and_refused_by_another_process(world, programs):
+    primary = world.primary(SCHEMA, auth="node")
+    device = world.device("device", ready=False)
+    key = wait_for(lambda: waiting(primary))[0]
+    found = programs.run(
+        "import sys, time, octodb\n"
+        "primary = octodb.connect(sys.argv[1])\n"
+        "while not (found := [row for row in primary.execute('PRAGMA nodes') if row[3] == 'waiting']):\n"
+        "    time.sleep(0.05)\n"
+        "primary.execute(f\"PRAGMA authorize_node='{found[0][4]}:-1'\")\n"
+        "assert 'waiting_nodes' not in primary.sync_status\n"
+        "print(found[0][4], found[0][6], found[0][14])\n",
+        f"file:{world.folder}/primary.db?node=primary",
+    )
+    assert found.split() == [key, socket.gethostname(), "new_node"]
+    assert error_of(device) == {"code": "denied", "reason": "not authorized"}
+    primary.execute(f"PRAGMA authorize_node='{key}:secondary'")
+    assert device.wait_ready(10), "a no can be taken back"
+
+
+def test_what_is_decided_while_a_device_is_away_is_there_when_it_comes_back(world):
+    primary = later_primary(world)
+    devices = {name: world.device(name, ready=False) for name in ("let in", "new", "refused")}
+    keys = {name: put_off(primary, device) for name, device in devices.items()}
+    world.close(*devices.values())
+    wait_for(lambda: not waiting(primary))
+    primary.execute(f"PRAGMA authorize_user='{keys['let in']}:7'")
+    primary.execute(f"PRAGMA authorize_user='{keys['new']}:0'")
+    primary.execute(f"PRAGMA authorize_user='{keys['refused']}:-1:no'")
+    assert world.device("let in").sync_status["user_id"] == 7
+    assert world.device("new").sync_status["user_id"] > 7
+    refused = world.device("refused", ready=False)
+    refused.execute("PRAGMA user_login='still there?'")
+    assert error_of(refused) == {"code": "denied", "reason": "no"}
+    put_off(primary, refused)  # it was told once; from now on it is asked about again
+
+
+def test_a_refusal_outlives_the_primarys_process(world):
+    primary = later_primary(world)
+    device = world.device("device", ready=False)
+    key = put_off(primary, device)
+    address = world.address
+    world.close(device, primary)
+    primary = octodb.connect(f"file:{world.folder}/primary.db?node=primary")  # without bind=: nobody is served
+    primary.execute(f"PRAGMA authorize_user='{key}:-1:no'")
+    primary.close()
+    later_primary_again = world.primary(auth="user", port=int(address.rpartition(":")[2]))
+    later_primary_again.register_function("user_login", 2, lambda data, node_info: -2)
+    device = world.device("device", ready=False)
+    device.execute("PRAGMA user_login='please'")
+    assert error_of(device) == {"code": "denied", "reason": "no"}
+
+
+def test_an_answer_of_a_callback_counts_although_the_line_was_cut_meanwhile(world):
+    """The callback may have made a user; asked again it would say that there is one already."""
+    primary = world.primary(SCHEMA, auth="user")
+    asked, go_on = threading.Event(), threading.Event()
+    answers = iter([7, -1, -1])
+
+    def user_signup(data, node_info):
+        asked.set()
+        assert go_on.wait(10)
+        return next(answers)
+
+    primary.register_function("user_signup", 2, user_signup)
+    device = world.device("device", ready=False)
+    device.execute("PRAGMA user_signup='me'")
+    assert asked.wait(10)
+    world.close(device)
+    wait_for(lambda: not waiting(primary))
+    go_on.set()
+    wait_for(lambda: 7 in [row[1] for row in primary.execute("PRAGMA nodes")])
+    assert world.device("device").sync_status["user_id"] == 7
+
+
+def test_an_error_can_be_tried_again(world):
+    primary = world.primary(SCHEMA, auth="user")
+    answers = iter([-3, -3, 7])
+    primary.create_function("user_login", 2, lambda data, node_info: next(answers))
+    device = world.device("device", ready=False)
+    for _ in range(2):
+        device.execute("PRAGMA user_login='x'")
+        assert error_of(device)["code"] == "error"
+    device.execute("PRAGMA user_login='x'")
+    assert device.wait_ready(10), device.sync_status
