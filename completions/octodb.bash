@@ -1,17 +1,17 @@
 # bash completion for octodb; made by: octodb completion bash
 _octodb() {
   local word="${COMP_WORDS[COMP_CWORD]}" before="${COMP_WORDS[COMP_CWORD-1]}"
-  local command="" i words
+  local command="" i words actions=""
   COMPREPLY=()
   for ((i = 1; i < COMP_CWORD; i++)); do
-    case " connect shell signup login whoami status serve backup restore verify demo " in *" ${COMP_WORDS[i]} "*) command="${COMP_WORDS[i]}"; break ;; esac
+    case " connect shell signup login whoami status serve nodes backup restore verify demo " in *" ${COMP_WORDS[i]} "*) command="${COMP_WORDS[i]}"; break ;; esac
   done
   case "$before" in
     --wait) COMPREPLY=($(compgen -W "ready synced none" -- "$word")); return ;;
     --until) COMPREPLY=($(compgen -W "ready synced queue-empty" -- "$word")); return ;;
   esac
   case "$command" in
-    "") words="connect shell signup login whoami status serve backup restore verify demo -q --quiet --no-color --debug --version -h --help" ;;
+    "") words="connect shell signup login whoami status serve nodes backup restore verify demo -q --quiet --no-color --debug --version -h --help" ;;
     connect) words="-c -f --wait --readonly --data --timeout -h --help" ;;
     shell) words="-c -f --readonly -h --help" ;;
     signup) words="--data --timeout -h --help" ;;
@@ -19,6 +19,7 @@ _octodb() {
     whoami) words="--json -h --help" ;;
     status) words="--watch --json --interval --count --until --timeout -h --help" ;;
     serve) words="--bind --init --accounts --no-sign-up --authorizer -h --help" ;;
+    nodes) words="--json --state --user --reason -h --help" actions="authorize refuse revoke" ;;
     backup) words="--json -h --help" ;;
     restore) words="--check --force --json -h --help" ;;
     verify) words="--timeout --json -h --help" ;;
@@ -27,7 +28,7 @@ _octodb() {
   if [[ -z $command || $word == -* ]]; then
     COMPREPLY=($(compgen -W "$words" -- "$word"))
   else
-    COMPREPLY=($(compgen -f -- "$word"))
+    COMPREPLY=($(compgen -W "$actions" -- "$word") $(compgen -f -- "$word"))
   fi
 }
 complete -o filenames -F _octodb octodb

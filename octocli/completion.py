@@ -26,8 +26,19 @@ def _commands(group: click.Group) -> Iterator[click.Command]:
             yield command
 
 
+def _actions(command: click.Command) -> list[click.Command]:
+    """What may stand behind the command's own name: ``octodb nodes revoke``."""
+    actions = command.commands.values() if isinstance(command, click.Group) and command.params == [] else ()
+    return [action for action in actions if not action.hidden]
+
+
 def _options(command: click.Command) -> list[click.Option]:
-    options = [p for p in command.params if isinstance(p, click.Option) and not p.hidden]
+    """Those of its actions, too."""
+    commands = [command]
+    if isinstance(command, click.Group) and command.params == []:
+        commands += command.commands.values()
+    found = {p.name: p for one in commands for p in one.params if isinstance(p, click.Option) and not p.hidden}
+    options = list(found.values())
     return [*options, click.Option(["-h", "--help"], is_flag=True, help="Show the help.")]
 
 
@@ -44,7 +55,9 @@ def _bash(group: click.Group) -> str:
     values = {}
     for command in _commands(group):
         words = " ".join(flag for option in _options(command) for flag in _flags(option))
-        cases.append(f'    {command.name}) words="{words}" ;;')
+        actions = " ".join(str(action.name) for action in _actions(command))
+        more = f' actions="{actions}"' if actions else ""
+        cases.append(f'    {command.name}) words="{words}"{more} ;;')
         for option in _options(command):
             if _choices(option):
                 values[_flags(option)[-1]] = " ".join(_choices(option))
@@ -58,7 +71,7 @@ def _bash(group: click.Group) -> str:
             "# bash completion for octodb; made by: octodb completion bash",
             "_octodb() {",
             '  local word="${COMP_WORDS[COMP_CWORD]}" before="${COMP_WORDS[COMP_CWORD-1]}"',
-            '  local command="" i words',
+            '  local command="" i words actions=""',
             "  COMPREPLY=()",
             "  for ((i = 1; i < COMP_CWORD; i++)); do",
             f'    case " {names} " in *" ${{COMP_WORDS[i]}} "*) command="${{COMP_WORDS[i]}}"; break ;; esac',
@@ -73,7 +86,7 @@ def _bash(group: click.Group) -> str:
             "  if [[ -z $command || $word == -* ]]; then",
             '    COMPREPLY=($(compgen -W "$words" -- "$word"))',
             "  else",
-            '    COMPREPLY=($(compgen -f -- "$word"))',
+            '    COMPREPLY=($(compgen -W "$actions" -- "$word") $(compgen -f -- "$word"))',
             "  fi",
             "}",
             "complete -o filenames -F _octodb octodb",
@@ -103,7 +116,9 @@ def _zsh(group: click.Group) -> str:
     ]
     for command in _commands(group):
         options = " ".join(_zsh_option(option) for option in _options(command))
-        lines.append(f"        {command.name}) _arguments {options} '*:database:_files' ;;")
+        actions = " ".join(str(action.name) for action in _actions(command))
+        first = f"""'1: :_alternative "actions:action:({actions})" "files:database:_files"' """ if actions else ""
+        lines.append(f"        {command.name}) _arguments {options} {first}'*:database:_files' ;;")
     return "\n".join([*lines, "      esac ;;", "  esac", "}", '_octodb "$@"', ""])
 
 
@@ -136,6 +151,9 @@ def _fish(group: click.Group) -> str:
         lines.append(f"complete -c octodb -f -n __fish_use_subcommand -a {command.name} -d {text}")
     for command in _commands(group):
         seen = f"'__fish_seen_subcommand_from {command.name}'"
+        for action in _actions(command):
+            text = _single(action.get_short_help_str(200))
+            lines.append(f"complete -c octodb -n {seen} -a {action.name} -d {text}")
         for option in _options(command):
             lines.append(f"complete -c octodb -n {seen} {_fish_option(option)}")
     return "\n".join([*lines, ""])

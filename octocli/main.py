@@ -29,6 +29,7 @@ COMMANDS: Final = (
     "whoami",
     "status",
     "serve",
+    "nodes",
     "backup",
     "restore",
     "verify",

@@ -35,7 +35,7 @@ from octodb.runtime.file_identity import FileIdentity
 from octodb.runtime.poke import PokeSender
 from octodb.runtime.pragmas import answer_pragma
 from octodb.runtime.primary_engine import PrimaryEngine, check_addresses
-from octodb.runtime.status_file import WAITING_NODES, read_status_file
+from octodb.runtime.status_file import CONNECTED_NODES, WAITING_NODES, read_status_file
 from octodb.runtime.surroundings import Surroundings
 from octodb.storage.admission import admit_as_told
 from octodb.storage.apsw_errors import explained, translated
@@ -72,6 +72,7 @@ class Node:
         self.authorizer = CallbackAuthorizer(self.events)
         self._tells_verdicts = False
         self.public_key: bytes = values["public_key"]
+        self._auth = values.get("auth")
         self._ready = bool(values.get("ready"))
         self._queue = QueueStatus()  # as last read
         self._onlooker: apsw.Connection | None = None
@@ -190,6 +191,8 @@ class Node:
             identity = self.identity()
             result["node_id"], result["user_id"] = identity.node_id, identity.user_id
             result["db_is_ready"], result["public_key"] = identity.ready, self.public_key.hex()
+            if self.role is Role.PRIMARY:
+                result["auth"]["mode"] = self._auth
         return result
 
     def request_login(self, action: str, data: str) -> None:
@@ -237,7 +240,11 @@ class Node:
             self._thread.call(self._engine.set_login_fields, fields)
 
     def connected_nodes(self) -> dict[int, str]:
-        return self._engine.connected_nodes() if isinstance(self._engine, PrimaryEngine) else {}
+        """As ``PrimaryEngine.connected_nodes``, or as the process that serves the file last published it."""
+        if isinstance(self._engine, PrimaryEngine) and self._engine.running:
+            return self._engine.connected_nodes()
+        published = (read_status_file(self.uri.path) or {}).get(CONNECTED_NODES, {})
+        return {int(node_id): address for node_id, address in published.items()}
 
     def waiting_nodes(self) -> list[tuple[bytes, str, str, str, float]]:
         """As ``PrimaryEngine.waiting_nodes``, or what the process that serves the file last published of it."""
@@ -579,12 +586,14 @@ def _offline_status(values: dict[str, Any], role: Role, queue: QueueStatus | Non
     if values.get("epoch"):
         result["log"]["epoch"] = values["epoch"].hex()
     result["log"]["applied"] = values.get("cursor", 0)
+    result["auth"]["mode"] = values.get("auth")
     return result
 
 
 def _with_queue(published: dict[str, Any], db: apsw.Connection, role: Role) -> dict[str, Any]:
     """The queue is read from the file: it is newer than what the engine published."""
     published.pop(WAITING_NODES, None)
+    published.pop(CONNECTED_NODES, None)
     if role is Role.SECONDARY:
         queue = queue_status(db, time.time())
         published["transactions"] = {

@@ -32,7 +32,7 @@ from octodb.runtime.authorizer_service import AuthorizerService
 from octodb.runtime.file_identity import FileIdentity
 from octodb.runtime.framed_connection import FramedConnection, close_inherited
 from octodb.runtime.network_key import derive_network_key
-from octodb.runtime.status_file import WAITING_NODES
+from octodb.runtime.status_file import CONNECTED_NODES, WAITING_NODES
 from octodb.runtime.surroundings import Pokes, Surroundings
 from octodb.runtime.tls import (
     Certificate,
@@ -894,9 +894,8 @@ class PrimaryEngine:
             if self._publish_soon or self._surroundings.monotonic() - published >= _HEARTBEAT_S:
                 self._publish_soon = False
                 published = self._surroundings.monotonic()
-                self._surroundings.publish(
-                    self._uri.path, {**self.status().to_dict(), WAITING_NODES: self._waiting_to_publish()}
-                )
+                nodes = {CONNECTED_NODES: self.connected_nodes(), WAITING_NODES: self._waiting_to_publish()}
+                self._surroundings.publish(self._uri.path, self.status().to_dict() | nodes)
             await asyncio.sleep(_PUBLISH_EVERY_S)
 
 

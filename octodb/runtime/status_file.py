@@ -13,11 +13,20 @@ from typing import Any, Final
 
 from octodb.runtime.engine_lock import EngineLock
 
-__all__ = ["STATUS_SUFFIX", "WAITING_NODES", "read_status_file", "remove_status_file", "write_status_file"]
+__all__ = [
+    "CONNECTED_NODES",
+    "STATUS_SUFFIX",
+    "WAITING_NODES",
+    "read_status_file",
+    "remove_status_file",
+    "write_status_file",
+]
 
 STATUS_SUFFIX: Final = "-octodb.status"
-# A key beside those of the status: the devices that wait for admission, for PRAGMA nodes of other processes.
+# Keys beside those of the status, for PRAGMA nodes of other processes: the devices that wait for admission, and the
+# addresses of those that are connected, by node id.
 WAITING_NODES: Final = "waiting_nodes"
+CONNECTED_NODES: Final = "connected_nodes"
 
 
 def write_status_file(path: str, status: dict[str, Any]) -> None:
