@@ -84,7 +84,13 @@ def wait_ready(feed: StatusFeed, terminal: Terminal, *, patience_s: float | None
 def wait_synced(feed: StatusFeed, terminal: Terminal, *, patience_s: float | None) -> None:
     """Wait until everything is sent and received. Raises Failure: exit 4 not signed in, exit 5 nothing moves."""
     with WaitDisplay(terminal) as display:
-        status = feed.wait(lambda look: in_sync(look) or sign_in_needed(look), patience_s=patience_s, seen=display.show)
+        status = feed.wait(
+            lambda look: in_sync(look) or sign_in_needed(look) or is_revoked(look),
+            patience_s=patience_s,
+            seen=display.show,
+        )
+    if status is not None and is_revoked(status):
+        raise revoked()
     if status is not None and sign_in_needed(status):
         raise Failure(
             "this device is not signed in",
@@ -106,6 +112,20 @@ def sign_in_needed(status: Status) -> bool:
     """Whether a primary waits for somebody to sign in: nothing will change until then."""
     auth = status.get("auth") or {}
     return bool(auth.get("required")) and not auth.get("pending") and not status.get("node_id")
+
+
+def is_revoked(status: Status) -> bool:
+    return status.get("state") == "revoked"
+
+
+def revoked() -> Failure:
+    """The Failure of a device that was cut off."""
+    return Failure(
+        "this device was revoked",
+        why="an administrator cut it off; its data stays readable here, and what was not sent is kept",
+        fix="sign in with a new database file",
+        code=Exit.AUTHORIZATION,
+    )
 
 
 def in_sync(status: Status) -> bool:

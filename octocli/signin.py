@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, Protocol
 
 from octocli.failure import Exit, Failure
 from octocli.feed import Status, StatusFeed
-from octocli.progress import WaitDisplay, unreachable
+from octocli.progress import WaitDisplay, is_revoked, revoked, unreachable
 from octocli.terminal import Terminal
 
 __all__ = ["Action", "Asker", "ClickAsker", "is_signed_in", "sign_in"]
@@ -96,19 +96,14 @@ def _until_known(feed: StatusFeed, terminal: Terminal, patience_s: float | None)
 
     def known(status: Status) -> bool:
         auth = status.get("auth") or {}
-        return is_signed_in(status) or bool(auth.get("required")) or status.get("state") == "revoked"
+        return is_signed_in(status) or bool(auth.get("required")) or is_revoked(status)
 
     with WaitDisplay(terminal) as display:
         status = feed.wait(known, patience_s=patience_s, seen=display.show)
     if status is None:
         raise unreachable(feed.now())
-    if status.get("state") == "revoked":
-        raise Failure(
-            "this device was revoked",
-            why="an administrator cut it off",
-            fix="sign in with a new database file",
-            code=Exit.AUTHORIZATION,
-        )
+    if is_revoked(status):
+        raise revoked()
     return status
 
 

@@ -35,6 +35,7 @@ def _run(terminal: Terminal, action: Action, uri: str | None, data: str | None, 
     from octocli.database import become_usable, open_database, patience
     from octocli.feed import StatusFeed
     from octocli.login_data import read_login_data
+    from octocli.progress import is_revoked, revoked
     from octocli.signin import is_signed_in
     from octocli.status_text import who_text
     from octocli.target import choose_device, remember_target
@@ -44,6 +45,8 @@ def _run(terminal: Terminal, action: Action, uri: str | None, data: str | None, 
     with contextlib.closing(open_database(target)) as conn:
         remember_target(target)
         feed = StatusFeed(conn)
+        if is_revoked(feed.now()):
+            raise revoked()
         before = is_signed_in(feed.now())
         become_usable(feed, terminal, action=action, data=text, patience_s=patience(timeout_s, terminal))
         if before:

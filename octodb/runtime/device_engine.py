@@ -46,6 +46,7 @@ from octodb.sync.effects import (
     RepairRange,
     Send,
     StoreAdoption,
+    StoreRevoked,
     StoreWelcome,
 )
 from octodb.wire.handshake import channel_binding, sign
@@ -217,6 +218,7 @@ class DeviceEngine:
             id_counter=store.id_counter(),
             network_id=values.get("network_id", b""),
             network_key=derive_network_key(self._uri.network_key),
+            revoked=values.get("revoked", ""),
         )
         return values, facts
 
@@ -435,6 +437,8 @@ class DeviceEngine:
             )
             self._request = None
             self._handle(sync.welcome_stored(*nonces, self._surroundings.monotonic()))
+        elif isinstance(effect, StoreRevoked):
+            await run(store.store_revoked, effect.reason)
         elif isinstance(effect, ReadClaims):
             self._new_keys = self._new_keys or self._surroundings.new_keys()
             private_key, public_key = self._new_keys

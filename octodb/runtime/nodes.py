@@ -581,6 +581,8 @@ def _offline_status(values: dict[str, Any], role: Role, queue: QueueStatus | Non
         node_type=str(role),
         public_key=values["public_key"].hex(),
         db_is_ready=bool(values.get("ready")),
+        state=NodeState.REVOKED if values.get("revoked") else NodeState.OFFLINE,
+        last_error=values.get("revoked") or None,
     )
     result = (status if queue is None else status.with_queue(queue)).to_dict()
     if values.get("epoch"):

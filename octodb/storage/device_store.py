@@ -151,7 +151,7 @@ class DeviceStore:
         def work() -> tuple[int, int]:
             before = self.identity()
             self._meta.set(node_id=node_id, user_id=user_id, session_token=token, network_id=network_id)
-            self._meta.set(whereabouts=whereabouts, id_confirmed=self.id_counter())
+            self._meta.set(whereabouts=whereabouts, id_confirmed=self.id_counter(), revoked="")
             if before.provisional_id or before.node_id not in {0, node_id}:
                 self._meta.set(provisional_id=0)
                 self._meta.bump_generation()
@@ -160,6 +160,10 @@ class DeviceStore:
         nonces = self._in_transaction(work)
         self._sync()
         return nonces
+
+    def store_revoked(self, reason: str) -> None:
+        """A primary has cut this device off."""
+        self._in_transaction(lambda: self._meta.set(revoked=reason))
 
     def claims(self) -> list[tuple[int, bytes, int]]:
         """(nonce, hash, seq) of the transactions of this file that a primary may know; seq 0: without a verdict."""

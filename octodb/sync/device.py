@@ -46,6 +46,7 @@ from octodb.sync.effects import (
     RepairRange,
     Send,
     StoreAdoption,
+    StoreRevoked,
     StoreWelcome,
 )
 from octodb.sync.push_window import PushWindow
@@ -127,7 +128,7 @@ class Phase(Enum):
 @dataclass(frozen=True, slots=True)
 class DeviceFacts:
     """What the device file says of this device when the engine starts. ``network_key``: 32 bytes that its primary must
-    know, b'': none."""
+    know, b'': none. ``revoked``: why it was cut off, '': it was not."""
 
     public_key: bytes
     database_id: bytes
@@ -142,6 +143,7 @@ class DeviceFacts:
     id_counter: int
     network_id: bytes = b""
     network_key: bytes = b""
+    revoked: str = ""
 
 
 @dataclass(slots=True)
@@ -174,9 +176,9 @@ class DeviceSync:
         self.auth = AuthStatus()
         self.rtt_s: float | None = None
         self.last_contact: float | None = None
-        self.last_error: str | None = None
+        self.last_error: str | None = facts.revoked or None
         self.snapshot: SnapshotStatus | None = None
-        self.revoked = False
+        self.revoked = bool(facts.revoked)
         self.checking = Checking()
         self._quiet: tuple[bool, int, int] = (False, 0, 0)  # what must not move while rows are compared
         self._head: int | None = None
@@ -289,7 +291,7 @@ class DeviceSync:
             reason = f"{self.server.address}: {reason}" + ("" if self.server.address.tls else _IS_IT_TLS)
         if self.phase is Phase.SUBSCRIBED and now - self._phase_since >= _LASTED_S:
             self.servers.lasted()
-        if not self._in_trouble:
+        if not self._in_trouble and not self.revoked:
             self.last_error = reason
         self._reset_connection()
         self._enter(Phase.WAITING, now)
@@ -493,6 +495,7 @@ class DeviceSync:
         identity = self.facts.identity
         if identity.user_id and identity.user_id != message.user_id:
             return self._fatal(f"this file belongs to user {identity.user_id}; open a new file")
+        self.revoked = False  # a primary that was restored from before knows nothing of it
         self._worked(now)
         self._request = None
         self.auth = replace(self.auth, required=False, pending=False, error=None)
@@ -605,6 +608,7 @@ class DeviceSync:
         self.revoked = True
         self.last_error = message.reason
         return [
+            StoreRevoked(message.reason),
             CloseConnection(message.reason),
             Notify("error", {"code": "revoked", "reason": message.reason}),
         ]

@@ -39,6 +39,7 @@ __all__ = [
     "RepairRange",
     "Send",
     "StoreAdoption",
+    "StoreRevoked",
     "StoreWelcome",
 ]
 
@@ -67,6 +68,13 @@ class Notify:
 @dataclass(frozen=True, slots=True)
 class Dial:
     address: Address
+
+
+@dataclass(frozen=True, slots=True)
+class StoreRevoked:
+    """Keep in the file that this device was cut off, and why: it says so offline, too. No answer."""
+
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,6 +299,7 @@ Effect = (
     | CloseConnection
     | Notify
     | Dial
+    | StoreRevoked
     | StoreWelcome
     | ReadClaims
     | StoreAdoption

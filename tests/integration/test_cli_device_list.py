@@ -100,6 +100,15 @@ def test_a_revoked_device_is_cut_off_at_once_keeps_all_and_says_so(world, served
         "this device was revoked",
     )
     assert [node["state"] for node in listed(cli, world)] == ["revoked"]
+    world.close()
+    offline = octodb.read_status(f"{world.folder}/device.db")
+    assert (offline["state"], offline["last_error"]) == ("revoked", "this device was revoked")
+    again = world.device("device", connect="tcp://127.0.0.1:1")
+    assert again.sync_status["state"] == "revoked"
+    assert len(again.execute("SELECT text FROM note").fetchall()) == 2
+    world.close()
+    assert run(["connect", world.device_uri("device"), "--wait", "synced", "-c", "SELECT 1"]) == 4
+    assert run(["login", f"{world.folder}/device.db", "--data", "{}"]) == 4
 
 
 def test_without_a_serving_process_the_file_tells(world, cli):
