@@ -4,20 +4,22 @@ _octodb() {
   local command="" i words actions=""
   COMPREPLY=()
   for ((i = 1; i < COMP_CWORD; i++)); do
-    case " connect shell signup login whoami status serve nodes backup restore verify demo " in *" ${COMP_WORDS[i]} "*) command="${COMP_WORDS[i]}"; break ;; esac
+    case " connect shell signup login whoami status transactions serve nodes backup restore verify demo " in *" ${COMP_WORDS[i]} "*) command="${COMP_WORDS[i]}"; break ;; esac
   done
   case "$before" in
     --wait) COMPREPLY=($(compgen -W "ready synced none" -- "$word")); return ;;
     --until) COMPREPLY=($(compgen -W "ready synced queue-empty" -- "$word")); return ;;
+    --state) COMPREPLY=($(compgen -W "pending rejected" -- "$word")); return ;;
   esac
   case "$command" in
-    "") words="connect shell signup login whoami status serve nodes backup restore verify demo -q --quiet --no-color --debug --version -h --help" ;;
+    "") words="connect shell signup login whoami status transactions serve nodes backup restore verify demo -q --quiet --no-color --debug --version -h --help" ;;
     connect) words="-c -f --wait --readonly --data --timeout -h --help" ;;
     shell) words="-c -f --readonly -h --help" ;;
     signup) words="--data --timeout -h --help" ;;
     login) words="--data --timeout -h --help" ;;
     whoami) words="--json -h --help" ;;
     status) words="--watch --json --interval --count --until --timeout -h --help" ;;
+    transactions) words="--state --json -h --help" actions="show retry drop export" ;;
     serve) words="--bind --init --accounts --no-sign-up --authorizer -h --help" ;;
     nodes) words="--json --state --user --reason -h --help" actions="authorize refuse revoke" ;;
     backup) words="--json -h --help" ;;

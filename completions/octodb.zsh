@@ -19,6 +19,7 @@ _octodb() {
         'login:Log this device in.'
         'whoami:Say which user and node this database belongs to.'
         'status:What a node is doing\: one look, --watch, or --until for scripts.'
+        'transactions:A device'\''s queue and dead letters\: list, show, retry, drop, export.'
         'serve:Run a primary.'
         'nodes:A primary'\''s devices\: list, authorize, refuse, revoke.'
         'backup:Copy a database while it is served, and check the copy.'
@@ -35,6 +36,7 @@ _octodb() {
         login) _arguments '--data[What to send: one JSON object. Else OCTODB_LOGIN_DATA_FILE, else you are asked.]:value:_files' '--timeout[Give up after S seconds without progress (30 when nobody is at the terminal).]:value:_files' '(-h --help)'{-h,--help}'[Show the help.]' '*:database:_files' ;;
         whoami) _arguments '--json[One JSON object.]' '(-h --help)'{-h,--help}'[Show the help.]' '*:database:_files' ;;
         status) _arguments '--watch[Live dashboard; without a terminal one line for each change.]' '--json[JSON lines, each with "v": 1.]' '--interval[Between looks.]:value:_files' '--count[Stop after N looks.]:value:_files' '--until[Wait for this, then exit 0.]:value:(ready synced queue-empty)' '--timeout[With --until: exit 5 after S seconds.]:value:_files' '(-h --help)'{-h,--help}'[Show the help.]' '*:database:_files' ;;
+        transactions) _arguments '--state[Only these.]:value:(pending rejected)' '--json[One JSON object.]' '(-h --help)'{-h,--help}'[Show the help.]' '1: :_alternative "actions:action:(show retry drop export)" "files:database:_files"' '*:database:_files' ;;
         serve) _arguments '--bind[Where to listen: tls:// or tcp://HOST:PORT (0: a free port).]:value:_files' '--init[Run this SQL, in one transaction, if the database is new.]:value:_files' '--accounts[Built-in accounts: e-mail and password.]' '--no-sign-up[With --accounts: nobody can make an account.]' '--authorizer[Python code that decides who may connect.]:value:_files' '(-h --help)'{-h,--help}'[Show the help.]' '*:database:_files' ;;
         nodes) _arguments '--json[JSON lines.]' '--state[Only those in this state: connected, known, revoked or waiting.]:value:_files' '--user[Whose device it is; 0 (default) makes a new user.]:value:_files' '--reason[What its user reads.]:value:_files' '(-h --help)'{-h,--help}'[Show the help.]' '1: :_alternative "actions:action:(authorize refuse revoke)" "files:database:_files"' '*:database:_files' ;;
         backup) _arguments '--json[One JSON object.]' '(-h --help)'{-h,--help}'[Show the help.]' '*:database:_files' ;;

@@ -28,6 +28,7 @@ COMMANDS: Final = (
     "login",
     "whoami",
     "status",
+    "transactions",
     "serve",
     "nodes",
     "backup",

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from octocli.actions import ActionsOrList, print_objects
 from octocli.options import common_options, terminal_of, uri_argument
 
 if TYPE_CHECKING:
@@ -23,17 +23,7 @@ _COLUMNS: Final = (
 )  # fmt: skip
 
 
-class _ActionsOrList(click.Group):
-    """``octodb nodes [URI]`` lists; ``octodb nodes revoke …`` and the like do something."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        first = next((word for word in args if not word.startswith("-")), None)
-        if first not in self.commands and not {"-h", "--help"} & set(args[:1]):
-            args = ["list", *args]
-        return super().parse_args(ctx, args)
-
-
-@click.group("nodes", cls=_ActionsOrList, short_help="A primary's devices: list, authorize, refuse, revoke.")
+@click.group("nodes", cls=ActionsOrList, short_help="A primary's devices: list, authorize, refuse, revoke.")
 def command() -> None:
     """The devices of a primary, beside the process that serves it or without one.
 
@@ -50,23 +40,13 @@ def command() -> None:
 @click.pass_context
 def _list(ctx: click.Context, uri: str | None, as_json: bool, state: str | None) -> None:
     """List the devices of a primary."""
-    from octocli.formats import Style, format_rows
-
     terminal = terminal_of(ctx)
     with contextlib.closing(_open(uri)) as conn:
         found = [node for node in _nodes(conn) if state is None or node["state"] == state]
-    if as_json:
-        for node in found:
-            click.echo(json.dumps({"v": 1, **node}))
-        return
-    if not found:
+    if not found and not as_json:
         terminal.say("no device is known here yet" if state is None else f"no device is {state}")
         return
-    rows = [[_shown(name, node[name]) for name in _COLUMNS] for node in found]
-    width = terminal.columns if terminal.stdout_is_tty else None
-    style = Style(headers=True, null="", width=width, unicode=terminal.unicode)
-    for text in format_rows("box" if terminal.stdout_is_tty else "tsv", _COLUMNS, [rows], style):
-        click.echo(text, nl=False)
+    print_objects(terminal, found, _COLUMNS, as_json=as_json, shown=_shown)
 
 
 @command.command("authorize")
