@@ -54,7 +54,7 @@ complete -c octodb -n '__fish_seen_subcommand_from serve' -l bind -r -d 'Where t
 complete -c octodb -n '__fish_seen_subcommand_from serve' -l init -r -d 'Run this SQL, in one transaction, if the database is new.'
 complete -c octodb -n '__fish_seen_subcommand_from serve' -l accounts -d 'Built-in accounts: e-mail and password.'
 complete -c octodb -n '__fish_seen_subcommand_from serve' -l no-sign-up -d 'With --accounts: nobody can make an account.'
-complete -c octodb -n '__fish_seen_subcommand_from serve' -l authorizer -r -d 'Python code that decides who may connect.'
+complete -c octodb -n '__fish_seen_subcommand_from serve' -l authorizer -r -d 'Python code, or a service (tcp://HOST:PORT), that decides who may connect.'
 complete -c octodb -n '__fish_seen_subcommand_from serve' -s h -l help -d 'Show the help.'
 complete -c octodb -n '__fish_seen_subcommand_from nodes' -a authorize -d 'Admit the device with this public key, whether it waits or comes later.'
 complete -c octodb -n '__fish_seen_subcommand_from nodes' -a refuse -d 'Refuse a device that waits; it may ask again.'

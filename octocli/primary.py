@@ -22,7 +22,16 @@ from octocli.terminal import Terminal
 if TYPE_CHECKING:
     import octodb
 
-__all__ = ["Primary", "beside_server", "device_uri", "load_authorizer", "primary_target", "read_first_sql"]
+__all__ = [
+    "Primary",
+    "beside_server",
+    "device_uri",
+    "load_authorizer",
+    "primary_target",
+    "read_first_sql",
+    "service_address",
+    "with_service",
+]
 
 # The callbacks an authorizer object may have, and their number of arguments (contract.md §4).
 CALLBACKS: Final = {"user_signup": 2, "user_login": 2, "new_node": 1}
@@ -108,6 +117,27 @@ def beside_server(target: Target) -> Target:
     return read_target(without_parameters(target.uri, "bind"))
 
 
+def service_address(authorizer: str | None) -> str | None:
+    """``authorizer`` where it is the address of an authorization service, otherwise None."""
+    return authorizer if authorizer is not None and "://" in authorizer else None
+
+
+def with_service(target: Target, address: str | None) -> Target:
+    """The target with the authorization service at ``address``, or without the one that its file remembers: it would
+    be asked instead of what the options name. Raises Failure (exit 2) for what is no address."""
+    import octodb
+
+    uri = without_parameters(target.uri, "authorizer")
+    if address is None:
+        return target if uri == target.uri else read_target(uri)
+    try:
+        octodb.parse_node_uri(with_parameters(uri, authorizer=address))
+    except octodb.ConfigError as error:
+        fix = "name where the service listens: --authorizer tcp://HOST:PORT"
+        raise Failure(str(error), fix=fix, code=Exit.USAGE) from error
+    return read_target(with_parameters(uri, authorizer=address))
+
+
 class Primary:
     """One primary for the life of the command."""
 
@@ -163,9 +193,11 @@ class Primary:
             self.conn.register_function(method, arguments, getattr(found, method))
 
     def warn_of_no_authorizer(self) -> None:
-        """Say so where devices are asked who they are and nothing will answer them: the file remembers only auth=."""
-        mode = (self.conn.sync_status.get("auth") or {}).get("mode")
-        if mode in {"user", "node"}:
+        """Say so where devices are asked who they are and nothing will answer them: of accounts and callbacks the file
+        remembers nothing but auth=."""
+        status = self.conn.sync_status
+        mode = (status.get("auth") or {}).get("mode")
+        if mode in {"user", "node"} and status.get("authorizer") is None:
             answers = "--accounts or --authorizer" if mode == "user" else "--authorizer"
             self._terminal.complain(
                 f"warning: {self._target.name} has auth={mode}, and nothing here answers new devices: "

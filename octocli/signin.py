@@ -96,7 +96,7 @@ def _until_known(feed: StatusFeed, terminal: Terminal, patience_s: float | None)
 
     def known(status: Status) -> bool:
         auth = status.get("auth") or {}
-        return is_signed_in(status) or bool(auth.get("required")) or is_revoked(status)
+        return is_signed_in(status) or bool(auth.get("required")) or is_revoked(status) or _node_was_refused(status)
 
     with WaitDisplay(terminal) as display:
         status = feed.wait(known, patience_s=patience_s, seen=display.show)
@@ -104,7 +104,21 @@ def _until_known(feed: StatusFeed, terminal: Terminal, patience_s: float | None)
         raise unreachable(feed.now())
     if is_revoked(status):
         raise revoked()
+    if _node_was_refused(status):
+        raise Failure(
+            "this device was refused",
+            why=str(status["auth"]["error"].get("reason")),
+            fix="ask the administrator",
+            code=Exit.AUTHORIZATION,
+        )
     return status
+
+
+def _node_was_refused(status: Status) -> bool:
+    """Where devices are let in without signing in (auth=node). After an error the primary asks again by itself."""
+    auth = status.get("auth") or {}
+    denied = (auth.get("error") or {}).get("code") == "denied" and not auth.get("pending")
+    return bool(denied and auth.get("mode") == "node" and not is_signed_in(status))
 
 
 def _send_once(feed: StatusFeed, terminal: Terminal, action: Action, data: str, patience_s: float | None) -> Status:

@@ -110,6 +110,11 @@ def _primary_facts(status: Status) -> list[tuple[str, str]]:
         facts.append(("listening on", ", ".join(map(address, bind))))
     if status.get("nodes") is not None:
         facts.append(("devices", f"{status['nodes']:,} connected"))
+    if service := status.get("authorizer"):
+        reached = "connected" if service.get("connected") else "NOT REACHED"
+        facts.append(
+            ("authorizer", f"{address(service['service'])}, {reached}, {service.get('waiting') or 0:,} waiting")
+        )
     log = status.get("log") or {}
     if log.get("head") is not None:
         facts.append(("log", f"{_head(log)} entries"))

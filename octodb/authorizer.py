@@ -27,7 +27,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
-from octodb.errors import ConnectError, ProtocolError
+from octodb.errors import ConfigError, ConnectError, ProtocolError
 from octodb.model.admissions import DENIED, FAILED, LATER
 from octodb.model.identities import Role
 from octodb.model.node_uri import Address, parse_address
@@ -133,6 +133,8 @@ class Service:
     ) -> None:
         """Serve within a running event loop until ``stop``. ``listening`` is called when primaries can connect;
         ``signals``: end at Ctrl-C and SIGTERM."""
+        if not address.startswith("tcp://"):
+            raise ConfigError(f"{address!r} is not an address of a service", hint="write it as tcp://host:port")
         place = parse_address(address)
         self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
         if signals:

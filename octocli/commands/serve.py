@@ -17,7 +17,11 @@ __all__ = ["command"]
 @click.option("--init", metavar="FILE.sql", help="Run this SQL, in one transaction, if the database is new.")
 @click.option("--accounts", is_flag=True, help="Built-in accounts: e-mail and password.")
 @click.option("--no-sign-up", is_flag=True, help="With --accounts: nobody can make an account.")
-@click.option("--authorizer", metavar="MODULE:OBJECT", help="Python code that decides who may connect.")
+@click.option(
+    "--authorizer",
+    metavar="MODULE:OBJECT|ADDRESS",
+    help="Python code, or a service (tcp://HOST:PORT), that decides who may connect.",
+)
 @click.option("--stop-at-eof", is_flag=True, hidden=True, help="Stop when standard input ends.")
 @common_options
 @click.pass_context
@@ -35,9 +39,9 @@ def command(
 
     --accounts and --authorizer imply auth=user. The object of --authorizer has methods
     user_signup(data, node_info), user_login(data, node_info) or new_node(node_info), or is a callable
-    that takes the connection and registers its own.
+    that takes the connection and registers its own. A service's address is remembered in the file.
     """
-    from octocli.primary import Primary, load_authorizer, primary_target, read_first_sql
+    from octocli.primary import Primary, load_authorizer, primary_target, read_first_sql, service_address, with_service
     from octocli.stop import StopRequest
 
     terminal = terminal_of(ctx)
@@ -48,9 +52,11 @@ def command(
     # an authorizer may also decide about nodes
     auth = ("user",) if accounts else ("user", "node") if authorizer else ()
     target = primary_target(uri, bind=bind, auth=auth)
+    if accounts or authorizer:
+        target = with_service(target, service_address(authorizer))
     # Read before the database is made: a misspelt name must not leave a primary that knows no accounts.
     first_sql = None if init is None else read_first_sql(init)
-    rules = None if authorizer is None else load_authorizer(authorizer)
+    rules = None if authorizer is None or service_address(authorizer) else load_authorizer(authorizer)
     primary = Primary(target, terminal)
     with StopRequest() as stop, contextlib.closing(primary):
         if stop_at_eof:

@@ -169,7 +169,10 @@ def parse_address(text: str, parameter: str = "address") -> Address:
 
 
 def parse_authorizer(text: str, parameter: str = "authorizer") -> Address:
-    """Where an authorization service listens. Raises ConfigError as ``parse_address`` does, and for port 0."""
+    """Where an authorization service listens: ``tcp://host:port`` and nothing else. Raises ConfigError as
+    ``parse_address`` does, and for port 0."""
+    if not text.strip().startswith("tcp://"):
+        raise ConfigError(f"{parameter}={text!r} is not an address of a service", hint="write it as tcp://host:port")
     address = parse_address(text.strip(), parameter)
     if address.port == 0:
         raise ConfigError(f"{parameter}= names port 0", hint="name the port the authorization service listens on")

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
+
+import apsw
 
 from octodb.errors import Error, NotAuthorizedError, ProtocolError
 from octodb.model.admissions import DENIED, LATER, Admission, ServiceAnswer
@@ -30,6 +33,8 @@ __all__ = ["AuthorizerService"]
 ANSWER_S_MAX: Final = 30.0  # somebody sits before the screen of a device
 # A service that is started anew is back sooner.
 _UNREACHABLE_S: Final = 5.0
+# A node that waits has nobody who would try again.
+_ASK_AGAIN_S: Final = 600.0
 _DIAL_S_MAX: Final = 10.0
 _FIRST_PAUSE_S: Final = 0.2
 _PAUSE_S_MAX: Final = 3.0
@@ -46,7 +51,7 @@ _Answer = Callable[[Decision], None]
 @dataclass(eq=False, slots=True)
 class _Waiting:
     """One request. ``sent_at`` None: not sent on this connection; ``later``: answered with -2, so it is kept for the
-    real answer, and neither sent again nor timed out."""
+    real answer without a time limit."""
 
     request: AskAuthorizer
     answer: _Answer
@@ -176,7 +181,12 @@ class AuthorizerService:
             if self._transport is not None and now - self._up_since >= _UNREACHABLE_S:
                 self._works()
             for key, one in list(self._waiting.items()):
-                if not one.is_interactive or one.later:
+                if one.later:
+                    continue
+                if not one.is_interactive:
+                    if one.sent_at is not None and now - one.sent_at >= _ASK_AGAIN_S:
+                        one.sent_at = None
+                        self._unsent.set()
                     continue
                 reason = self._why_no_answer(one, now)
                 if reason:
@@ -200,8 +210,8 @@ class AuthorizerService:
                 reader, writer = await asyncio.wait_for(connecting, _DIAL_S_MAX)
             except TimeoutError:
                 self._is_down(f"no answer from {address} within {_DIAL_S_MAX:.0f} s")
-            except OSError as error:
-                self._is_down(f"{address} cannot be reached: {error.strerror or error}")
+            except (OSError, UnicodeError) as error:  # a name that no server can have is no OSError
+                self._is_down(f"{address} cannot be reached: {getattr(error, 'strerror', None) or error}")
             else:
                 await self._converse(reader, writer)
             pause_s = min(_PAUSE_S_MAX, _FIRST_PAUSE_S * 2.0**self._pauses)
@@ -241,8 +251,10 @@ class AuthorizerService:
             while True:
                 await self._unsent.wait()
                 self._unsent.clear()
-                for one in [one for one in self._waiting.values() if one.sent_at is None and not one.later]:
+                for one in [one for one in self._waiting.values() if one.sent_at is None]:
                     asked = one.request
+                    if self._waiting.get(asked.public_key) is not one:
+                        continue  # it is settled, or another took its place while the service took what came before
                     text = request_text(asked.action, asked.data, asked.public_key, asked.node_info)
                     one.sent_at = self._surroundings.monotonic()
                     writer.write(framed(text))
@@ -297,7 +309,7 @@ class AuthorizerService:
             self._decide(ServiceAnswer(answer.public_key, code=DENIED, reason=str(refusal)), waiting)
         except Exception as error:  # noqa: BLE001 - whatever it was, nothing was done; the next answer may be better
             hint = getattr(error, "hint", "")
-            reason = str(error) if isinstance(error, Error) else explained(error)
+            reason = _without_values(error)
             self._tell(f"the answer for {device} could not be carried out: {reason}{f' ({hint})' if hint else ''}")
             self._decide(ServiceAnswer(answer.public_key), waiting)
         else:
@@ -321,6 +333,17 @@ class AuthorizerService:
         if waiting is not None and self._waiting.get(public_key) is waiting:
             del self._waiting[public_key]
             self._changed()
+
+
+def _without_values(error: Exception) -> str:
+    """SQLite quotes the SQL that it cannot read, and with it what a user typed: a password, where the service forgot to
+    quote it. Names of tables and constraints are no secrets."""
+    if isinstance(error, Error):
+        return str(error)
+    text = explained(error)
+    if not isinstance(error, apsw.SQLError) or text.startswith("no such table: "):
+        return text
+    return "syntax error" if text.startswith("near ") else re.split('[:"]', text)[0].strip()
 
 
 def _keep_alive(writer: asyncio.StreamWriter) -> None:

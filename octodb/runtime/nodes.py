@@ -57,6 +57,8 @@ _LOGIN_BYTES_MAX: Final = 60_000
 _LOOK_BUSY_MS: Final = 2000
 # The storage thread of the authorization service asks again, so that a fork need not wait for it.
 _ADMISSION_LOCK_S: Final = 1.0
+_ADMISSION_S_MAX: Final = 10.0
+_STEPS_BETWEEN_LOOKS: Final = 10_000
 
 
 class Node:
@@ -265,7 +267,10 @@ class Node:
 
     def _admit_as_told(self, admission: Admission, node_info: str) -> NodeRecord:
         """On the storage thread of the authorization service."""
+        deadline = time.monotonic() + _ADMISSION_S_MAX
         with self.writer(_ADMISSION_LOCK_S) as statements:
+            # the SQL is somebody else's, and meanwhile no device's transaction is accepted
+            statements.db.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS_BETWEEN_LOOKS)
             record = admit_as_told(statements, time.time, admission, node_info)
         self.committed()
         return record

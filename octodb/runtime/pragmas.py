@@ -374,5 +374,6 @@ _PRAGMAS: Final[dict[str, tuple[Role | None, _Answer]]] = {
 _BY_THE_APPLICATION: Final = frozenset(
     {"node_info", "authorize_user", "authorize_node", "revoke_node", "log_keep_days", "log_keep_entries"}
     | {"retry_transaction", "drop_transaction", "sync_wait", "sync_check"}
+    | {"authorizer_service"}  # it waits for the engine
 )
 PRAGMA_NAMES: Final = frozenset(_PRAGMAS)

@@ -86,6 +86,8 @@ _FUNCTION_S_MAX: Final = 5.0
 # Devices that wait, as other processes see them, and characters of each thing they say of themselves.
 _WAITING_PUBLISHED_MAX: Final = 100
 _SAID_CHARACTERS_MAX: Final = 200
+# How long a stop waits for what callbacks and administrators have decided to be written down.
+_CHORES_S_MAX: Final = 2.0
 _LISTEN_BACKLOG: Final = 1024
 _TLS_HANDSHAKE_S_MAX: Final = 10.0
 # How long the frozen state of a download that was cut off is kept, and how many: each holds a read transaction.
@@ -259,6 +261,8 @@ class PrimaryEngine:
             client.connection.close("the primary is shutting down")
             if client.task is not None:
                 client.task.cancel()
+        if self._chores:
+            await asyncio.wait(self._chores, timeout=_CHORES_S_MAX)
         self._tasks += self._chores
         for task in self._tasks:
             task.cancel()

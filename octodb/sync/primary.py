@@ -105,6 +105,7 @@ __all__ = ["WINDOW_MESSAGES", "Decision", "PrimaryFacts", "PrimarySession", "Ses
 # Messages of entries or snapshot on the way and not acknowledged: bounds what a slow device makes a primary hold.
 WINDOW_MESSAGES: Final = 16
 _ENTRIES_BYTES: Final = 256 * 1024
+_ASK_AGAIN_S: Final = 60.0
 _SILENCE_S_MAX: Final = 60.0
 _UNPROVED_S_MAX: Final = 20.0
 _CONFIRM_EVERY_S: Final = 5.0
@@ -176,6 +177,8 @@ class PrimarySession:
         self.public_key = b""
         self.node_info = "{}"
         self.asked = ""  # what the authorization logic was asked about it and has not said no to
+        self._ask_again = False  # the authorization logic failed
+        self._ask_again_at: float | None = None
         self.waits_since = now  # for somebody to say whose it is
         self.live = False  # has been sent everything up to the newest dispatched entry
         self.sent_seq = 0
@@ -206,6 +209,11 @@ class PrimarySession:
             return self._close("handshake_timeout", "the handshake took too long")
         if now - self._last_contact > _SILENCE_S_MAX:
             return self._close("silence", "nothing was heard for a minute")
+        if self._ask_again and self.awaits_admission:
+            if self._ask_again_at is None:
+                self._ask_again_at = now + _ASK_AGAIN_S
+            if now >= self._ask_again_at:
+                return self._ask_about_node()
         if self._confirm_due and now - self._confirmed_at > _CONFIRM_EVERY_S:
             return self._confirm(now)
         return []
@@ -324,12 +332,16 @@ class PrimarySession:
         if auth is AuthMode.NONE:
             return [self._admit(0, Role.SECONDARY)]
         if auth is AuthMode.NODE:
-            self.phase = SessionPhase.DECIDING
-            self.asked = "new_node"
-            ask = AskAuthorizer("new_node", "", self.public_key, self.node_info)
-            return [Send(Unauthorized("decision")), ask]
+            return self._ask_about_node()
         self.phase = SessionPhase.UNAUTHORIZED
         return [Send(Unauthorized("login"))]
+
+    def _ask_about_node(self) -> list[Effect]:
+        self.phase = SessionPhase.DECIDING
+        self.asked = "new_node"
+        self._ask_again, self._ask_again_at = False, None
+        ask = AskAuthorizer("new_node", "", self.public_key, self.node_info)
+        return [Send(Unauthorized("decision")), ask]
 
     def _admit(self, user_id: int, node_type: Role) -> Admit:
         self.phase = SessionPhase.LOOKING_UP
@@ -354,6 +366,8 @@ class PrimarySession:
         self.phase = SessionPhase.UNAUTHORIZED
         if decision.kind == "later":
             return [Send(Unauthorized("decision"))]
+        # nobody sits before a node to try again
+        self._ask_again = decision.kind == "error" and self.asked == "new_node"
         self.asked = ""
         return [Send(Denied(decision.kind, decision.reason))]
 

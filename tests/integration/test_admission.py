@@ -1,6 +1,8 @@
 """Who may join is decided later, or taken back, with SQL on the primary (contract.md §4)."""
 
 import socket
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -238,3 +240,12 @@ def test_an_error_can_be_tried_again(world):
         assert error_of(device)["code"] == "error"
     device.execute("PRAGMA user_login='x'")
     assert device.wait_ready(10), device.sync_status
+
+
+def test_octodb_connect_tells_that_a_node_was_refused(world):
+    primary = world.primary(SCHEMA, auth="node")
+    primary.register_function("new_node", 1, lambda node_info: (-1, "not one of ours"))
+    command = [sys.executable, "-m", "octocli", "connect", world.device_uri("device"), "--timeout", "20"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 4, done.stderr
+    assert "not one of ours" in done.stderr

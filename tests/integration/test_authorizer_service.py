@@ -1,16 +1,21 @@
 """A primary and its authorization service: services written with octodb.authorizer, and ones that misbehave."""
 
 import json
+import pathlib
+import re
 import socket
+import subprocess
+import sys
 import threading
 
 import pytest
 
 import octodb
 from octodb.authorizer import Service
-from octodb.runtime import authorizer_service
-from tests.integration.conftest import free_port, rows, wait_for
+from octodb.runtime import authorizer_service, nodes
+from tests.integration.conftest import free_port, rows, until_line, wait_for
 
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 SCHEMA = "CREATE TABLE t (id INTEGER PRIMARY KEY, a, row_owner);"
 USERS = "CREATE TABLE users (id INTEGER PRIMARY KEY, email UNIQUE, password); INSERT INTO users VALUES (1, '', '');"
 
@@ -365,6 +370,82 @@ def test_without_the_service_the_callbacks_are_asked_again(world, fake):
     assert primary.sync_status["authorizer"] is None
 
 
+def test_what_a_service_put_off_is_sent_again_when_it_was_restarted(world, fake, monkeypatch):
+    monkeypatch.setattr(authorizer_service, "ANSWER_S_MAX", 0.3)
+    primary = world.primary(SCHEMA, auth="user")
+    primary.execute(f"PRAGMA authorizer_service='{fake.address}'")
+    connection = fake.greeted()
+    device = world.device("device", ready=False)
+    send(device, "user_login", "x")
+    first = fake.request(connection)
+    connection.sendall(framed({"pubkey": first["pubkey"], "user_id": -2}))
+    wait_for(lambda: not device.sync_status["auth"]["required"])
+    connection.close()
+    again = fake.greeted()
+    assert fake.request(again) == first
+    assert not threading.Event().wait(0.7), "there is no time limit any more"
+    assert device.sync_status["auth"]["pending"]
+    again.sendall(framed({"pubkey": first["pubkey"], "user_id": -1, "reason": "no"}))
+    assert error_of(device) == {"code": "denied", "reason": "no"}
+
+
+def test_a_node_is_asked_about_again_without_an_answer_too(world, fake, monkeypatch):
+    monkeypatch.setattr(authorizer_service, "_ASK_AGAIN_S", 0.2)
+    primary = world.primary(SCHEMA, auth="node")
+    primary.execute(f"PRAGMA authorizer_service='{fake.address}'")
+    connection = fake.greeted()
+    device = world.device("device", ready=False)
+    first = fake.request(connection)
+    assert fake.request(connection) == first
+    primary.execute(f"PRAGMA authorize_node='{first['pubkey']}:secondary'")
+    assert device.wait_ready(10), device.sync_status
+    assert primary.sync_status["authorizer"]["waiting"] == 0
+
+
+def test_a_device_that_came_back_is_not_asked_about_twice(world, fake):
+    primary = world.primary(SCHEMA, auth="user")
+    primary.execute(f"PRAGMA authorizer_service='{fake.address}'")
+    connection = fake.greeted()
+    device = world.device("device", ready=False)
+    send(device, "user_signup", "x")
+    key = fake.request(connection)["pubkey"]
+    world.close(device)
+    wait_for(lambda: not waiting(primary))
+    device = world.device("device", ready=False)
+    send(device, "user_signup", "x")
+    wait_for(lambda: [row[2] for row in waiting(primary)] == ["user_signup"])
+    other = world.device("other", ready=False)
+    send(other, "user_signup", "y")
+    assert fake.request(connection)["data"] == "y"
+    connection.sendall(framed({"pubkey": key, "user_id": -1}))
+    assert error_of(device)["code"] == "denied"
+    send(device, "user_signup", "z")
+    assert fake.request(connection)["data"] == "z"
+
+
+def test_only_the_process_that_serves_asks_and_it_asks_one_service(world, fake, programs):
+    primary = world.primary(SCHEMA, auth="user")
+    uri = f"file:{world.folder}/primary.db?node=primary"
+    primary.execute(f"PRAGMA authorizer_service='{fake.address}'")
+    fake.greeted()
+    wait_for(lambda: octodb.read_status(uri)["authorizer"] == primary.sync_status["authorizer"])
+    programs.run(
+        "import sys, octodb\n"
+        "conn = octodb.connect(sys.argv[1])\n"
+        "assert conn.execute('PRAGMA authorizer_service').fetchall() == [(sys.argv[2],)]\n"
+        "try:\n"
+        "    conn.execute(\"PRAGMA authorizer_service=''\")\n"
+        "except octodb.OperationalError as error:\n"
+        "    assert 'does not serve' in str(error)\n"
+        "else:\n"
+        "    raise AssertionError\n",
+        uri,
+        fake.address,
+    )
+    with pytest.raises(octodb.ConfigError, match="another authorizer="):
+        octodb.connect(primary.node_uri + "&authorizer=tcp://127.0.0.1:9")
+
+
 # --- SQL of the service ----------------------------------------------------------------------------------
 
 
@@ -386,6 +467,19 @@ def test_without_the_service_the_callbacks_are_asked_again(world, fake):
         ({"find": "SELECT NULL"}, "no number above 0"),
         ({"find": "DELETE FROM users RETURNING id"}, "DELETE is no statement"),
         ({"find": "SELEC 1"}, "no statement"),
+        ({"find": "SELECT id AS user_id FROM users WHERE password = secret"}, "no such column"),
+        ({"find": "SELECT id AS user_id FROM users WHERE password = 'it's secret'"}, "syntax error"),
+        ({"find": "SELECT id AS user_id FROM users WHERE password = 'secret"}, "unrecognized token"),
+        ({"execute": ["INSERT INTO users (id) SELECT secret()"]}, "no such function"),
+        (
+            {
+                "execute": [
+                    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i FROM n) INSERT INTO users SELECT i, i, i"
+                    " FROM n"
+                ]
+            },
+            "UNIQUE",
+        ),
         ({"node_type": "secondary"}, "auth=user: a device is admitted for a user"),
     ],
 )
@@ -401,6 +495,7 @@ def test_sql_that_fails_refuses_the_request_and_leaves_nothing(world, fake, answ
     assert error_of(device)["code"] == "error"
     wait_for(lambda: problems)
     assert problem in problems[0]["reason"]
+    assert "secret" not in problems[0]["reason"]
     assert rows(primary, "SELECT id FROM users") == [(1,)]
     assert len(primary.execute("PRAGMA nodes").fetchall()) == 2, "this primary, and the device that waits"
     send(device, "user_signup", "y")
@@ -408,6 +503,20 @@ def test_sql_that_fails_refuses_the_request_and_leaves_nothing(world, fake, answ
     connection.sendall(framed({"pubkey": key, "find": "SELECT 8"}))
     assert device.wait_ready(10), device.sync_status
     assert device.sync_status["user_id"] == 8
+
+
+def test_sql_without_an_end_is_stopped(world, fake, monkeypatch):
+    monkeypatch.setattr(nodes, "_ADMISSION_S_MAX", 0.3)
+    primary = world.primary(SCHEMA + USERS, auth="user")
+    problems = errors_of(primary)
+    primary.execute(f"PRAGMA authorizer_service='{fake.address}'")
+    connection = fake.greeted()
+    device = world.device("device", ready=False)
+    send(device, "user_signup", "x")
+    endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) AS user_id FROM n"
+    connection.sendall(framed({"pubkey": fake.request(connection)["pubkey"], "find": endless}))
+    assert error_of(device)["code"] == "error"
+    assert "interrupted" in wait_for(lambda: problems)[0]["reason"]
 
 
 def test_the_same_answer_twice_is_carried_out_once(world, fake):
@@ -441,3 +550,114 @@ def test_a_busy_database_delays_an_answer_and_not_the_devices(world, fake):
     assert not device.is_ready()
     primary.commit()
     assert device.wait_ready(10), device.sync_status
+
+
+# --- processes -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def processes():
+    running = []
+    yield running
+    for process in running:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def test_the_service_of_the_documentation_and_octodb_serve(world, processes, tmp_path):
+    (program,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "authorization.md").read_text(), re.DOTALL)
+    address = f"tcp://127.0.0.1:{free_port()}"
+    (tmp_path / "users.py").write_text(program.replace("tcp://127.0.0.1:4321", address))
+    (tmp_path / "schema.sql").write_text(SCHEMA)
+
+    def start(*arguments):
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        processes.append(subprocess.Popen([sys.executable, *arguments], text=True, cwd=tmp_path, **pipes))
+        return processes[-1]
+
+    def serve(*arguments):
+        primary = start("-m", "octocli", "serve", "served.db", *arguments)
+        world.address = re.search(r"tcp://\S+", until_line(primary, "octodb: primary")).group()
+        return primary
+
+    service = start("users.py")
+    bind = f"tcp://127.0.0.1:{free_port()}"
+    primary = serve("--bind", bind, "--init", "schema.sql", "--authorizer", address)
+    phone, laptop = (world.device(name, ready=False) for name in ("phone", "laptop"))
+    send(phone, "user_signup", '{"email": "ann@example.org", "password": "secret"}')
+    assert phone.wait_ready(15), phone.sync_status
+    send(laptop, "user_signup", '{"email": "ann@example.org", "password": "other"}')
+    assert error_of(laptop)["reason"] == "this e-mail address has an account already"
+    send(laptop, "user_login", '{"email": "ann@example.org", "password": "other"}')
+    assert error_of(laptop) == {"code": "denied", "reason": "wrong e-mail address or password"}
+    send(laptop, "user_login", "no JSON")
+    assert error_of(laptop)["code"] == "error"
+    for process in (service, primary):
+        process.terminate()
+        assert process.wait(15) == 0
+    assert "TypeError" in service.stderr.read()
+    assert "warning" not in primary.stderr.read()
+    start("users.py")
+    serve()  # the file remembers where it listens and whom it asks
+    send(laptop, "user_login", '{"email": "ann@example.org", "password": "secret"}')
+    assert laptop.wait_ready(15), laptop.sync_status
+    assert laptop.sync_status["user_id"] == phone.sync_status["user_id"] == 2
+
+
+def test_serve_asks_whom_its_options_name(world, processes, tmp_path):
+    uri = f"file:{tmp_path}/served.db?node=primary&bind=tcp://127.0.0.1:0&auth=user&authorizer=tcp://127.0.0.1:9"
+    octodb.connect(uri).close()
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    command = [sys.executable, "-m", "octocli", "serve", "served.db"]
+    processes.append(subprocess.Popen([*command, "--accounts"], text=True, cwd=tmp_path, **pipes))
+    world.address = re.search(r"tcp://\S+", until_line(processes[0], "octodb: primary")).group()
+    world.device("device", user="ann")
+    for text, why in (
+        ("tcp://127.0.0.1", "is not an address"),
+        ("http://h:1", "is not an address"),
+        ("tcp://h:0", "port 0"),
+    ):
+        done = subprocess.run(
+            [*command, "--authorizer", text], check=False, text=True, cwd=tmp_path, capture_output=True
+        )
+        assert done.returncode == 2
+        assert why in done.stderr
+
+
+def test_a_killed_primary_has_both_the_users_row_and_the_device_or_neither(world, fake, processes, tmp_path):
+    """It is killed around the time of the commit, over and over."""
+    (tmp_path / "serve.py").write_text(
+        "import octodb, sys\n"
+        "uri = 'file:killed.db?node=primary&bind=tcp://127.0.0.1:%s&auth=user&authorizer=%s' % tuple(sys.argv[1:])\n"
+        "conn = octodb.connect(uri)\n"
+        "conn.execute('CREATE TABLE IF NOT EXISTS users (id INTEGER PRIMARY KEY, email)')\n"
+        "conn.execute(\"INSERT OR IGNORE INTO users VALUES (1, '')\")\n"
+        "conn.commit()\n"
+        "sys.stdin.read()\n"
+    )
+    port = free_port()
+    world.address = f"tcp://127.0.0.1:{port}"
+    pause = threading.Event()
+    done = set()
+    for n in range(12):
+        command = [sys.executable, "serve.py", str(port), fake.address]
+        primary = subprocess.Popen(command, cwd=tmp_path, stdin=subprocess.PIPE)
+        processes.append(primary)
+        connection = fake.greeted()
+        device = world.device(f"device{n}", ready=False)
+        send(device, "user_signup", "x")
+        key = fake.request(connection)["pubkey"]
+        connection.sendall(framed({"pubkey": key, "execute": [f"INSERT INTO users (email) VALUES ('{key}')"]}))
+        pause.wait(n * 0.002)
+        primary.kill()
+        primary.wait()
+        connection.close()
+        world.close(device)
+        with octodb.connect(f"file:{tmp_path}/killed.db?node=primary") as left:
+            devices = {row[4] for row in left.execute("PRAGMA nodes") if row[0] > 1}
+            users = {row[0] for row in left.execute("SELECT email FROM users WHERE id > 1")}
+        left.close()
+        assert devices == users
+        done.add(key in users)
+    assert True in done

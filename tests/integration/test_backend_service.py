@@ -1,7 +1,7 @@
 """The npm package @octodb/backend-service, unmodified, decides about real devices (contract.md §7).
 
-The services are those of the original's documentation; the first keeps its users in memory instead of in a database of
-its own.
+Two services of the shapes that its documentation shows: one that keeps users of its own, and one that answers with SQL
+for the primary.
 """
 
 import contextlib
@@ -13,64 +13,53 @@ import tempfile
 
 import pytest
 
+from octodb.runtime import authorizer_service
 from tests.integration.conftest import free_port, rows, until_line, wait_for
 
 PACKAGE = "@octodb/backend-service@0.1.0"
 SCHEMA = "CREATE TABLE t (id INTEGER PRIMARY KEY, a, row_owner);"
 
 OWN_USERS = """
-const app = require('@octodb/backend-service');
-const users = {1: {id: 1, email: 'reserved', password: null}};
+const service = require('@octodb/backend-service');
+const accounts = new Map([['root', {id: 1, secret: null}]]);
 
-function find_user(email) {
-  return Object.values(users).find(user => user.email == email);
-}
-
-app.on('user_signup', (node, data) => {
-  var user = find_user(data.email);
-  if (user && user.id > 0) return -1;  // unauthorized - user already signed up
-  var id = Object.keys(users).length + 1;
-  users[id] = {id: id, email: data.email, password: data.password};
-  return id
-})
-
-app.on('user_login', (node, data) => {
-  var user = find_user(data.email);
-  if (user && user.password == data.password) return user.id;
-  console.log('user not found')
-  return null;
-})
-
-app.on('new_node', (node) => {
-  return node.type
-})
-
-app.run(process.argv[2], function() {
-  console.log('auth service ready!')
-})
+service.on('user_signup', (node, data) => {
+  if (accounts.has(data.email)) return -1;
+  accounts.set(data.email, {id: accounts.size + 1, secret: data.password});
+  return accounts.get(data.email).id;
+});
+service.on('user_login', (node, data) => {
+  const account = accounts.get(data.email);
+  return account && account.secret == data.password ? account.id : null;  // null: it answers nothing
+});
+service.run(process.argv[2], () => console.log('ready'));
 """
 
 USERS_IN_OCTODB = """
-const app = require('@octodb/backend-service');
+const service = require('@octodb/backend-service');
+const text = value => "'" + String(value).replaceAll("'", "''") + "'";
 
-app.on('user_signup', (node, data) => {
-  var sql = `INSERT INTO users (email,password) VALUES ('${data.email}','${data.password}')`
-  return { pubkey: node.public_key, execute: [sql] }
-})
+service.on('user_signup', (node, data) => ({
+  pubkey: node.public_key,
+  execute: ['INSERT INTO users (email, password) VALUES (' + text(data.email) + ',' + text(data.password) + ')'],
+}));
+service.on('user_login', (node, data) => ({
+  pubkey: node.public_key,
+  find: 'SELECT id AS user_id FROM users WHERE email = ' + text(data.email) + ' AND password = ' + text(data.password),
+}));
+service.on('new_node', (node) => ({
+  pubkey: node.public_key,
+  node_type: node.type,
+  execute: ['INSERT INTO devices VALUES (@node_id, ' + text(node.hostname) + ')'],
+}));
+service.run(process.argv[2], () => console.log('ready'));
+"""
 
-app.on('user_login', (node, data) => {
-  var sql = `SELECT id AS user_id FROM users WHERE email = '${data.email}' and password = '${data.password}'`
-  return { pubkey: node.public_key, find: sql }
-})
-
-app.on('new_node', (node) => {
-  return { pubkey: node.public_key, node_type: node.type,
-           execute: [`INSERT INTO devices VALUES (@node_id, '${node.hostname}')`] }
-})
-
-app.run(process.argv[2], function() {
-  console.log('auth service ready!')
-})
+PLAIN_ANSWERS = """
+const service = require('@octodb/backend-service');
+let count = 0;
+service.on('new_node', (node) => count++ ? node.type : -1);
+service.run(process.argv[2], () => console.log('ready'));
 """
 
 
@@ -81,22 +70,28 @@ def installed():
     if node is None or npm is None:
         pytest.skip("Node.js or npm is not installed: the npm package cannot be tried")
     folder = pathlib.Path(tempfile.gettempdir()) / f"octodb-backend-service-{os.getuid()}"
-    package = folder / "node_modules" / "@octodb" / "backend-service" / "index.js"
-    if not package.exists():
-        folder.mkdir(mode=0o700, exist_ok=True)
+    if not folder.exists():
+        fresh = tempfile.mkdtemp(prefix="octodb-npm-")
         command = [npm, "install", "--no-audit", "--no-fund", "--no-save", PACKAGE]
         try:
-            done = subprocess.run(command, check=False, cwd=folder, capture_output=True, text=True, timeout=120)
+            done = subprocess.run(command, check=False, cwd=fresh, capture_output=True, text=True, timeout=120)
         except subprocess.TimeoutExpired:
+            shutil.rmtree(fresh)
             pytest.skip("npm install did not end within two minutes: the registry cannot be reached")
-        if done.returncode != 0 or not package.exists():
+        if done.returncode != 0:
+            shutil.rmtree(fresh)
             pytest.skip(f"npm install failed, the registry cannot be reached: {done.stderr.strip()[-300:]}")
+        try:
+            os.rename(fresh, folder)
+        except OSError:  # another run was faster
+            shutil.rmtree(fresh)
+    assert folder.stat().st_uid == os.getuid(), "somebody else made that folder: its code is not to be run"
     return folder
 
 
 @pytest.fixture
 def start_service(installed, tmp_path):
-    """Run a service of JavaScript on a port; its output goes to ``service.log``."""
+    """Run a service in JavaScript on a port."""
     running = []
 
     def start(text, port):
@@ -110,7 +105,7 @@ def start_service(installed, tmp_path):
             text=True,
         )
         running.append(process)
-        until_line(process, "auth service ready!")
+        until_line(process, "ready")
         return process
 
     yield start
@@ -191,3 +186,29 @@ def test_nodes_are_let_in_with_a_row_about_each(world, start_service):
     late = world.device("late")
     ids = sorted(device.sync_status["node_id"] for device in (early, late))
     assert [row[0] for row in rows(primary, "SELECT id FROM devices")] == ids
+
+
+def test_a_node_that_is_refused_and_then_let_in(world, start_service):
+    port = free_port()
+    start_service(PLAIN_ANSWERS, port)
+    primary = world.primary(SCHEMA, auth="node")
+    primary.execute(f'PRAGMA authorizer_service="tcp://127.0.0.1:{port}"')
+    device = world.device("device", ready=False)
+    wait_for(lambda: device.sync_status["auth"]["error"])
+    assert device.sync_status["auth"]["error"]["code"] == "denied"
+    world.close(device)
+    assert world.device("device").sync_status["node_id"] == 2
+
+
+def test_what_it_does_not_answer_ends_with_a_reason_and_can_be_tried_again(world, start_service, monkeypatch):
+    monkeypatch.setattr(authorizer_service, "ANSWER_S_MAX", 0.5)
+    port = free_port()
+    start_service(OWN_USERS, port)
+    primary = world.primary(SCHEMA, auth="user")
+    primary.execute(f'PRAGMA authorizer_service="tcp://127.0.0.1:{port}"')
+    device = world.device("device", ready=False)
+    send(device, "user_login", "ann")
+    wait_for(lambda: device.sync_status["auth"]["error"])
+    assert "did not answer" in device.sync_status["auth"]["error"]["reason"]
+    send(device, "user_signup", "ann")
+    assert device.wait_ready(15), device.sync_status

@@ -120,6 +120,15 @@ def test_the_questions_are_the_servers():
     assert [label for label, _, _ in answers.asked] == ["email", "password", "code"]
 
 
+def test_a_node_that_was_refused_is_told_why():
+    node = MemoryNode()
+    denied = {"code": "denied", "reason": "not one of ours"}
+    node.status.update(auth={"mode": "node", "required": False, "pending": False, "error": denied})
+    with pytest.raises(Failure) as caught:
+        run(node)
+    assert (caught.value.code, caught.value.why) == (Exit.AUTHORIZATION, "not one of ours")
+
+
 def test_a_revoked_device_is_told_so():
     node = MemoryNode()
     node.status.update(state="revoked")

@@ -87,3 +87,10 @@ def test_one_line():
 )
 def test_ages(seconds, text):
     assert age_text(seconds) == text
+
+
+@pytest.mark.parametrize(("connected", "word"), [(True, "connected"), (False, "NOT REACHED")])
+def test_the_authorization_service_of_a_primary(connected, word):
+    service = {"service": "tcp://h:4321", "connected": connected, "waiting": 1200, "last_error": None}
+    status = node_status(node_type="primary", bind=["tcp://h:1"], nodes=2, authorizer=service)
+    assert f"  authorizer    h:4321, {word}, 1,200 waiting" in status_lines(status, "primary.db", TERMINAL)

@@ -67,6 +67,7 @@ def test_what_is_remembered_means_the_same(text):
         ("node=secondary&connect", "has no value", "connect=value"),
         ("node=secondary&authorizer=tcp://h:1", "authorizer= is for primaries", "the primary asks"),
         ("node=primary&authorizer=h:1", "is not an address", "tcp://host:port"),
+        ("node=primary&authorizer=tls://h:1", "is not an address", "tcp://host:port"),
         ("node=primary&authorizer=tcp://h:0", "authorizer= names port 0", "listens on"),
         ("node=primary&authoriser=tcp://h:1", "unknown URI parameter", "did you mean authorizer=?"),
         ("node=secondary&immutable=1", "cannot be immutable", "mode=ro"),

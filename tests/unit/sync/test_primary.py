@@ -256,6 +256,23 @@ def test_a_request_that_was_put_off_can_still_be_refused_and_made_again():
     assert story.receive(Login("y")) == [AskAuthorizer("user_login", "y", KEYS.public_key, INFO)]
 
 
+def test_a_node_is_asked_about_again_when_the_authorization_logic_failed():
+    story = Story(AuthMode.NODE)
+    story.prove()
+    story.session.node_found(None)
+    assert sent(story.session.authorized(Decision("error", reason="x"))) == [Denied("error", "x")]
+    asked = []
+    for _ in range(70):
+        story.receive(Ping(0))
+        asked += story.wait(1)
+    assert asked == [Send(Unauthorized("decision")), AskAuthorizer("new_node", "", KEYS.public_key, INFO)]
+    story.session.authorized(Decision("denied", reason="no"))
+    story.receive(Ping(0))
+    assert story.wait(59) == [], "a no is a no"
+    story.receive(Ping(0))
+    assert story.wait(59) == []
+
+
 def test_a_decision_for_a_connection_that_went_on_is_ignored():
     story = Story().serve()
     assert story.session.authorized(Decision("user", 9)) == []
