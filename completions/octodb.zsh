@@ -25,6 +25,7 @@ _octodb() {
         'backup:Copy a database while it is served, and check the copy.'
         'restore:Make a database from a backup, or check a backup.'
         'verify:Compare a device'\''s rows with its primary'\''s and mend them; check a primary'\''s file.'
+        'doctor:Look for what is wrong\: URI, file, DNS, TCP, TLS, protocol, authorization.'
         'demo:See it work\: a primary and devices on this machine.'
       )
       _describe command commands ;;
@@ -42,6 +43,7 @@ _octodb() {
         backup) _arguments '--json[One JSON object.]' '(-h --help)'{-h,--help}'[Show the help.]' '*:database:_files' ;;
         restore) _arguments '--check[Read BACKUP to its end and make nothing.]' '--force[Where TARGET exists, keep that as TARGET.before-restore.]' '--json[One JSON object.]' '(-h --help)'{-h,--help}'[Show the help.]' '*:database:_files' ;;
         verify) _arguments '--timeout[Exit 5 after S seconds.]:value:_files' '--json[One JSON object.]' '(-h --help)'{-h,--help}'[Show the help.]' '*:database:_files' ;;
+        doctor) _arguments '--json[JSON lines.]' '(-h --help)'{-h,--help}'[Show the help.]' '*:database:_files' ;;
         demo) _arguments '--tour[Run the tour even at a terminal.]' '(-h --help)'{-h,--help}'[Show the help.]' '*:database:_files' ;;
       esac ;;
   esac

@@ -34,6 +34,7 @@ COMMANDS: Final = (
     "backup",
     "restore",
     "verify",
+    "doctor",
     "demo",
     "completion",
 )

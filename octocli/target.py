@@ -19,6 +19,7 @@ __all__ = [
     "Target",
     "choose_device",
     "choose_target",
+    "named_text",
     "path_of",
     "read_target",
     "remember_target",
@@ -72,6 +73,15 @@ def choose_target(
     ``role`` is what a URI without ``node=`` is taken as. ``plain`` allows a path that never was a node.
     Raises Failure (exit 2) where nothing names a database, ConfigError for a URI that is wrong.
     """
+    text = named_text(argument, environ=environ, folder=folder)
+    target = read_target(text, role=role)
+    if target.role is None and not plain:
+        raise _no_node(target.path)
+    return target
+
+
+def named_text(argument: str | None, *, environ: Mapping[str, str] | None = None, folder: Path | None = None) -> str:
+    """The text that names the database: the argument, OCTODB_URI, or what was last connected. Raises Failure."""
     environ = os.environ if environ is None else environ
     if argument is not None and not argument.strip():
         raise Failure(
@@ -88,10 +98,7 @@ def choose_target(
             fix="give a URI, or set OCTODB_URI: file:app.db?node=secondary&connect=tcp://HOST:PORT",
             code=Exit.USAGE,
         )
-    target = read_target(text, role=role)
-    if target.role is None and not plain:
-        raise _no_node(target.path)
-    return target
+    return text
 
 
 def choose_device(argument: str | None, *, why: str) -> Target:

@@ -30,6 +30,7 @@ from octodb.model.backup_report import BackupReport
 from octodb.model.node_uri import NodeUri, parse_node_uri
 from octodb.runtime.backups import backup, check_backup, restore
 from octodb.runtime.device_info import VERSION
+from octodb.runtime.diagnosis import Finding, diagnose
 from octodb.runtime.nodes import read_status, remembered_uri
 
 __version__ = VERSION
@@ -41,6 +42,7 @@ __all__ = [
     "BackupReport",
     "ConfigError",
     "ConnectError",
+    "Finding",
     "InsecureWarning",
     "NodeUri",
     "NotAuthorizedError",
@@ -53,6 +55,7 @@ __all__ = [
     "__version__",
     "backup",
     "check_backup",
+    "diagnose",
     "keywords",
     "parse_node_uri",
     "read_status",
