@@ -189,6 +189,26 @@ def test_what_a_service_lets_be_done_in_the_primarys_database_reaches_the_device
     assert rows(device, "SELECT a, row_owner FROM t") == [("welcome 42", 42)]
 
 
+def test_the_table_of_users_may_be_one_that_is_synced(world, fake):
+    primary = world.primary(SCHEMA + "CREATE TABLE people (id INTEGER PRIMARY KEY, name, row_owner);", auth="user")
+    primary.execute(f"PRAGMA authorizer_service='{fake.address}'")
+    connection = fake.greeted()
+    ann, bob = (world.device(name, ready=False) for name in ("ann", "bob"))
+    for name, device in (("ann", ann), ("bob", bob)):
+        send(device, "user_signup", name)
+        insert = f"INSERT INTO people (name, row_owner) VALUES ('{name}', '*')"
+        connection.sendall(framed({"pubkey": fake.request(connection)["pubkey"], "execute": [insert]}))
+        assert device.wait_ready(10), device.sync_status
+    assert ann.wait_synced(10)
+    people = rows(primary, "SELECT id, name FROM people")
+    assert people == rows(ann, "SELECT id, name FROM people")
+    assert people == [(device.sync_status["user_id"], name) for name, device in (("ann", ann), ("bob", bob))]
+    ann.execute("INSERT INTO t (a) VALUES ('hers')")
+    ann.commit()
+    assert ann.wait_synced(10)
+    assert rows(primary, "SELECT a, row_owner FROM t") == [("hers", people[0][0])]
+
+
 def test_nodes_with_ids_of_the_service(world, service):
     ids = iter([90, 90, 50])
 
