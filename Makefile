@@ -1,11 +1,11 @@
 # Everything works on a machine with only python3 (with venv and pip) and make.
-# `make` names: demo test check fix bench sim crash conformance clean
+# `make` names: demo test test-encryption check fix bench sim crash conformance clean
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test check fix bench sim crash conformance clean setup
+.PHONY: demo test test-encryption check fix bench sim crash conformance clean setup
 
 setup: $(STAMP)
 
@@ -27,6 +27,16 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	@$(BIN)/python -m pytest -q
+	@$(MAKE) --no-print-directory test-encryption
+
+# The module apsw of another package, apsw-sqlite3mc, lies in a folder of its own that only these tests look into.
+ENCRYPTION := $(abspath $(VENV))/encryption
+
+test-encryption: $(STAMP)
+	@test -d $(ENCRYPTION)/apsw || $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
+	  --target $(ENCRYPTION) apsw-sqlite3mc || true
+	@if test -d $(ENCRYPTION)/apsw; then PYTHONPATH=$(ENCRYPTION) $(BIN)/python -m pytest -q tests/encryption; \
+	  else echo "skipped: tests/encryption (apsw-sqlite3mc could not be downloaded: check the network or the pip index)"; fi
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -24,6 +24,7 @@ _octodb() {
         'nodes:A primary'\''s devices\: list, authorize, refuse, revoke.'
         'backup:Copy a database while it is served, and check the copy.'
         'restore:Make a database from a backup, or check a backup.'
+        'encrypt:Encrypt a database, change its key, or decrypt it.'
         'verify:Compare a device'\''s rows with its primary'\''s and mend them; check a primary'\''s file.'
         'doctor:Look for what is wrong\: URI, file, DNS, TCP, TLS, protocol, authorization.'
         'demo:See it work\: a primary and devices on this machine.'
@@ -42,6 +43,7 @@ _octodb() {
         nodes) _arguments '--json[JSON lines.]' '--state[Only those in this state: connected, known, revoked or waiting.]:value:_files' '--user[Whose device it is; 0 (default) makes a new user.]:value:_files' '--reason[What its user reads.]:value:_files' '(-h --help)'{-h,--help}'[Show the help.]' '1: :_alternative "actions:action:(authorize refuse revoke)" "files:database:_files"' '*:database:_files' ;;
         backup) _arguments '--json[One JSON object.]' '(-h --help)'{-h,--help}'[Show the help.]' '*:database:_files' ;;
         restore) _arguments '--check[Read BACKUP to its end and make nothing.]' '--force[Where TARGET exists, keep that as TARGET.before-restore.]' '--json[One JSON object.]' '(-h --help)'{-h,--help}'[Show the help.]' '*:database:_files' ;;
+        encrypt) _arguments '(-h --help)'{-h,--help}'[Show the help.]' '*:database:_files' ;;
         verify) _arguments '--timeout[Exit 5 after S seconds.]:value:_files' '--json[One JSON object.]' '(-h --help)'{-h,--help}'[Show the help.]' '*:database:_files' ;;
         doctor) _arguments '--json[JSON lines.]' '(-h --help)'{-h,--help}'[Show the help.]' '*:database:_files' ;;
         demo) _arguments '--tour[Run the tour even at a terminal.]' '(-h --help)'{-h,--help}'[Show the help.]' '*:database:_files' ;;

@@ -33,6 +33,7 @@ COMMANDS: Final = (
     "nodes",
     "backup",
     "restore",
+    "encrypt",
     "verify",
     "doctor",
     "demo",

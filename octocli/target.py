@@ -8,17 +8,19 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote, unquote
 
 from octocli.failure import Exit, Failure
+from octocli.file_key import KEY_PARAMETERS, keys_of, with_asked_key
 
 __all__ = [
     "Target",
     "choose_device",
     "choose_target",
+    "database_of",
     "named_text",
     "path_of",
     "read_target",
@@ -39,7 +41,7 @@ OUR_QUERY: Final = re.compile(r"\?(node|connect|bind)=")
 class Target:
     """One database. ``role`` is 'primary', 'secondary' or None for a plain file."""
 
-    uri: str
+    uri: str = field(repr=False)  # it may hold a key
     path: str
     role: str | None
     connect: tuple[str, ...] = ()
@@ -74,7 +76,7 @@ def choose_target(
     Raises Failure (exit 2) where nothing names a database, ConfigError for a URI that is wrong.
     """
     text = named_text(argument, environ=environ, folder=folder)
-    target = read_target(text, role=role)
+    target = read_target(with_asked_key(text, environ), role=role)
     if target.role is None and not plain:
         raise _no_node(target.path)
     return target
@@ -132,11 +134,15 @@ def read_target(text: str, *, role: str | None = None) -> Target:
     if text.startswith("file:"):
         names = _parameter_names(text)
         # A parameter that SQLite has not is ours or misspelt: as a node's URI it is understood or its error is told.
-        if names - SQLITE_PARAMETERS and "node" not in names and (role is not None or not names & {"connect", "bind"}):
+        if (
+            names - SQLITE_PARAMETERS - KEY_PARAMETERS
+            and "node" not in names
+            and (role is not None or not names & {"connect", "bind"})
+        ):
             text = with_parameters(text, node=role or "secondary")
         parsed = octodb.parse_node_uri(text)
         if parsed.role is None:
-            text = _remembered(parsed.path) or text
+            text = _remembered(parsed.path, keys_of(text)) or text
     else:
         text = _remembered(text) or text
     parsed = octodb.parse_node_uri(text)
@@ -159,6 +165,12 @@ def path_of(text: str) -> str:
         )
     _check_text(text)
     return octodb.parse_node_uri(text).path
+
+
+def database_of(text: str) -> str:
+    """A database that is named by path or URI, with its key where it is encrypted. Raises Failure as ``path_of``."""
+    path_of(text)
+    return with_asked_key(text)
 
 
 def with_parameters(uri: str, **parameters: str) -> str:
@@ -198,12 +210,12 @@ def _check_text(text: str) -> None:
     if "\0" in unquote(text):
         raise Failure("the name of the database holds a NUL character", fix="take it out", code=Exit.USAGE)
     if text.partition("?")[0] in {"file:", "file://", "file:///"}:
-        raise Failure(f"{text} names no file", fix="name one: file:app.db?node=…", code=Exit.USAGE)
+        raise Failure(f"{text.partition('?')[0]} names no file", fix="name one: file:app.db?node=…", code=Exit.USAGE)
     if OUR_QUERY.search(text) and not text.startswith("file:") and not os.path.exists(text):
         raise Failure(
             f"{text.partition('?')[0]}?… is not a URI",
             why="a URI starts with file:",
-            fix=f"put file: in front of it: 'file:{text}'",
+            fix=f"put file: in front of it: 'file:{without_parameters(text, *SECRET_PARAMETERS)}'",
             code=Exit.USAGE,
         )
 
@@ -219,7 +231,8 @@ def _no_node(path: str) -> Failure:
         return Failure(
             f"cannot open {path}",
             why="it is not a SQLite database, or it is encrypted",
-            fix="name another file; a new one is made where there is none",
+            fix="name another file; a new one is made where there is none. If it is encrypted, say how:"
+            f" '{path_uri(path)}?cipher=chacha20&key_file=PATH'",
             code=Exit.CANNOT_OPEN,
         )
     why = "it was never connected, and no URI says where its primary is"
@@ -243,19 +256,28 @@ def _last_uri(folder: Path | None) -> str:
         return ""
 
 
-def _remembered(path: str) -> str | None:
+def _remembered(path: str, keys: str = "") -> str | None:
     import octodb
 
     if not path or not os.path.exists(path):
         return None
-    uri: str | None = octodb.remembered_uri(path)
-    return uri
+    if not keys:
+        uri: str | None = octodb.remembered_uri(path)
+        return uri
+    uri = octodb.remembered_uri(f"{path_uri(path)}?{keys}")
+    return None if uri is None else f"{without_parameters(uri, 'cipher')}&{keys}"
 
 
 def _absolute_without_secrets(target: Target) -> str:
     query = without_parameters(target.uri, *SECRET_PARAMETERS).partition("?")[2]
+    query = "&".join(_absolute_key_file(part) for part in query.split("&"))
     uri = path_uri(os.path.abspath(target.path))
     return f"{uri}?{query}" if query else uri
+
+
+def _absolute_key_file(part: str) -> str:
+    name, _, value = part.partition("=")
+    return f"{name}={quote(os.path.abspath(unquote(value)))}" if name == "key_file" else part
 
 
 def _parameter_names(uri: str) -> set[str]:

@@ -6,6 +6,8 @@ A plain file name opens a plain SQLite database; a URI with ``node=`` makes it a
 
 from __future__ import annotations
 
+import octodb.installation  # noqa: F401 # isort: skip - before what needs the module that it looks at
+
 import sys
 import warnings
 
@@ -31,6 +33,7 @@ from octodb.model.node_uri import NodeUri, parse_node_uri
 from octodb.runtime.backups import backup, check_backup, restore
 from octodb.runtime.device_info import VERSION
 from octodb.runtime.diagnosis import Finding, diagnose
+from octodb.runtime.encrypting import encrypt
 from octodb.runtime.nodes import read_status, remembered_uri
 
 __version__ = VERSION
@@ -56,6 +59,7 @@ __all__ = [
     "backup",
     "check_backup",
     "diagnose",
+    "encrypt",
     "keywords",
     "parse_node_uri",
     "read_status",

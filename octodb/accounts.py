@@ -33,7 +33,7 @@ class Accounts:
     def __init__(self, connection: Connection, *, sign_up: bool = True) -> None:
         self._hasher = PasswordHasher()
         # of its own: a callback must not land in a transaction that the application has open
-        self._db = Connection(connection.node_uri, isolation_level=None, check_same_thread=False)
+        self._db = Connection(connection._require_node().uri, isolation_level=None, check_same_thread=False)
         self._db.execute(
             "CREATE TABLE IF NOT EXISTS private_accounts (user_id INTEGER PRIMARY KEY,"
             " email TEXT NOT NULL UNIQUE COLLATE NOCASE, password_hash TEXT NOT NULL,"

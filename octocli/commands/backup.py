@@ -23,11 +23,11 @@ def command(ctx: click.Context, database: str, target: str, as_json: bool) -> No
     """
     import octodb
     from octocli.copying import CopyDisplay, print_report
-    from octocli.target import path_of
+    from octocli.target import database_of, path_of
 
     terminal = terminal_of(ctx)
     with CopyDisplay(terminal) as display:
-        report = octodb.backup(path_of(database), path_of(target), progress=display.progress)
+        report = octodb.backup(database_of(database), path_of(target), progress=display.progress)
     print_report(report, terminal, as_json)
     if report.role == "secondary":
         terminal.say("this is a device's: brought back after the device has synced again, it is recognised as a copy")

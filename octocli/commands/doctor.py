@@ -23,12 +23,13 @@ def command(ctx: click.Context, uri: str | None, as_json: bool) -> None:
     """
     import octodb
     from octocli.failure import Exit
+    from octocli.file_key import with_asked_key
     from octocli.target import named_text
     from octocli.terminal import to_ascii
 
     terminal = terminal_of(ctx)
     failed = False
-    for finding in octodb.diagnose(named_text(uri)):
+    for finding in octodb.diagnose(with_asked_key(named_text(uri))):
         failed = failed or finding.ok is False
         if as_json:
             values = {"step": finding.step, "ok": finding.ok, "text": finding.text, "fix": finding.fix}

@@ -25,18 +25,18 @@ def command(ctx: click.Context, backup: str, target: str | None, check: bool, fo
     """
     import octodb
     from octocli.copying import CopyDisplay, print_report
-    from octocli.target import path_of
+    from octocli.target import database_of
 
     terminal = terminal_of(ctx)
     if check:
         if target is not None or force:
             raise click.UsageError("--check takes BACKUP alone", ctx)
-        print_report(octodb.check_backup(path_of(backup)), terminal, as_json)
+        print_report(octodb.check_backup(database_of(backup)), terminal, as_json)
         return
     if target is None:
         raise click.UsageError("Missing argument 'TARGET'.", ctx)
     with CopyDisplay(terminal) as display:
-        report = octodb.restore(path_of(backup), path_of(target), force=force, progress=display.progress)
+        report = octodb.restore(database_of(backup), database_of(target), force=force, progress=display.progress)
     print_report(report, terminal, as_json)
     if report.set_aside:
         terminal.say(f"what was there before is now {report.set_aside}")

@@ -26,9 +26,10 @@ from octodb.dbapi.constants import LEGACY_TRANSACTION_CONTROL
 from octodb.dbapi.cursor import Cursor
 from octodb.dbapi.dump import dump_lines
 from octodb.dbapi.node_methods import NodeMethods
-from octodb.dbapi.opening import node_of, open_database
+from octodb.dbapi.opening import node_of, open_database, shown
 from octodb.dbapi.registration import CallbackMethods
 from octodb.errors import DataError, ProgrammingError
+from octodb.model.node_uri import NodeUri
 from octodb.sql.statements import Statement, StatementKind, classify
 from octodb.sql.tokens import spans
 from octodb.storage.apsw_errors import translated
@@ -42,7 +43,7 @@ _INHERITED = "This connection is of the process that was forked: open the databa
 _ISOLATION_LEVELS = ("", "DEFERRED", "IMMEDIATE", "EXCLUSIVE")
 _READERS_MAX = 256  # cursors kept in mind before a look at which of them are gone
 
-Database = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+Database = str | bytes | os.PathLike[str] | os.PathLike[bytes] | NodeUri
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,7 @@ class Connection(NodeMethods, CallbackMethods):
         self._autocommit = _checked_autocommit(autocommit)
         self._implicit_begin: str | None
         self._settle_implicit_begin()
-        sys.audit("sqlite3.connect", database)
+        sys.audit("sqlite3.connect", shown(database))
         with _ALONE:
             self._statements: Statements = open_database(
                 database, timeout_s=timeout, uri=uri, cached_statements=cached_statements

@@ -120,5 +120,5 @@ class NodeMethods:
 
     @property
     def node_uri(self) -> str:
-        """The URI this node was opened with."""
+        """The URI this node was opened with, without ``key`` and ``hexkey``."""
         return str(self._require_node().uri)

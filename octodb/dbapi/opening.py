@@ -6,24 +6,26 @@ Owns file names, URI flags and the busy timeout; never runs a statement.
 from __future__ import annotations
 
 import os
+import re
 import urllib.parse
 
 import apsw
 
 from octodb.errors import ConfigError
-from octodb.model.node_uri import looks_like_node_uri, parse_node_uri
+from octodb.model.node_uri import NodeUri, looks_like_node_uri, parse_node_uri
 from octodb.runtime.nodes import Node, open_node
+from octodb.storage.encryption import find_key, open_connection, why_not_readable
 from octodb.storage.meta import is_node_file
 from octodb.storage.statements import PlainStatements, Statements
 
-__all__ = ["node_of", "open_database"]
+__all__ = ["node_of", "open_database", "shown"]
 
 _STATEMENT_CACHE_MAX = 512
 """Prepared statements kept at most: beyond this APSW's lookup costs more than preparing again."""
 
 
 def open_database(
-    database: str | bytes | os.PathLike[str] | os.PathLike[bytes],
+    database: str | bytes | os.PathLike[str] | os.PathLike[bytes] | NodeUri,
     *,
     timeout_s: float,
     uri: bool,
@@ -31,11 +33,15 @@ def open_database(
 ) -> Statements:
     """Open ``database`` and return what runs SQL on it. Raises apsw.Error where SQLite refuses.
 
-    A URI with our parameters is a node's, also without ``uri``; it raises ConfigError where it is wrong.
+    A URI with our parameters is a node's, or an encrypted database's, also without ``uri``; it raises ConfigError where
+    it is wrong. A NodeUri is that of a node, with its key.
     """
+    if isinstance(database, NodeUri):
+        return open_node(database, timeout_s)
     name = os.fsdecode(database)
     if looks_like_node_uri(name):
-        return open_node(parse_node_uri(name), timeout_s)
+        parsed = parse_node_uri(name)
+        return _open_encrypted(parsed, timeout_s) if parsed.role is None else open_node(parsed, timeout_s)
     if not name.isascii():
         name, uri = _escaped(name, uri=uri)
     flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
@@ -46,6 +52,31 @@ def open_database(
     _refuse_node_file(db, name)
     db.set_busy_timeout(max(0, int(timeout_s * 1000)))
     return PlainStatements(db)
+
+
+def _open_encrypted(uri: NodeUri, timeout_s: float) -> Statements:
+    """A plain database with ``cipher=``. Raises ConfigError (the key), DatabaseError (it does not open the file)."""
+    key = find_key(uri).file_key
+    flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_URI
+    db = open_connection(uri.sqlite_uri, flags, key)
+    try:
+        db.set_busy_timeout(max(0, int(timeout_s * 1000)))
+        db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        _refuse_node_file(db, uri.path)
+    except apsw.NotADBError:
+        db.close(True)
+        raise why_not_readable(uri.path, key) from None
+    except BaseException:
+        db.close(True)
+        raise
+    return PlainStatements(db)
+
+
+def shown(database: object) -> object:
+    """``database`` as audit hooks may see it: without the key of a URI."""
+    if isinstance(database, str) and looks_like_node_uri(database):
+        return re.sub(r"(?<=[?&])(key|hexkey|network_key)=[^&]*", r"\1=…", database)
+    return database
 
 
 def node_of(statements: Statements) -> Node | None:

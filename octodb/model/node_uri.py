@@ -13,13 +13,14 @@ from typing import Final
 from urllib.parse import quote, unquote
 
 from octodb.errors import ConfigError
+from octodb.model.file_key import KEY_SOURCES, SECRET_PARAMETERS, FileKey, Secret
 from octodb.model.identities import AuthMode, Role
-from octodb.model.secret import Secret
 
 __all__ = [
     "Address",
     "NodeUri",
     "TlsParameters",
+    "check_network_key",
     "looks_like_node_uri",
     "parse_address",
     "parse_authorizer",
@@ -27,12 +28,17 @@ __all__ = [
 ]
 
 OCTODB_PARAMETERS: Final = (
-    "node", "bind", "connect", "auth", "authorizer", "tls_cert", "tls_key", "tls_ca", "tls_pin", "network_key",
+    "node", "bind", "connect", "auth", "authorizer",
+    "tls_cert", "tls_key", "tls_ca", "tls_pin", "network_key", "cipher", *KEY_SOURCES,
 )  # fmt: skip
 # What proves itself with this key can be tried by whoever pretends to be a primary.
 NETWORK_KEY_CHARACTERS_MIN: Final = 16
 # Named in the contract, built by later pieces of work: a clear refusal beats silence about security.
-LATER_PARAMETERS: Final = ("key", "hexkey", "cipher", "key_file", "cluster")
+LATER_PARAMETERS: Final = ("cluster",)
+# Of a plain database too. Without uri=True they would be part of a file's name, and the key with them.
+KEY_PARAMETERS: Final = frozenset({"cipher", *KEY_SOURCES})
+# RC4 keeps no secret from who has two states of the file (RFC 7465 forbids it in TLS); "xrc4" is its other name.
+_WEAK_CIPHERS: Final = frozenset({"rc4", "xrc4"})
 SQLITE_PARAMETERS: Final = ("mode", "cache", "vfs", "psow", "nolock", "immutable", "modeof")
 
 
@@ -79,7 +85,8 @@ class TlsParameters:
 class NodeUri:
     """A parsed URI. ``role`` is None for a plain database. ``sqlite_uri`` is what SQLite is given.
 
-    ``network_key``: an empty one says that there is none any more, None says nothing.
+    ``secret`` is the file's key where there is a ``cipher``; otherwise find_key() makes it the ``network_key``, of
+    which an empty one says that there is none any more.
     """
 
     path: str
@@ -91,6 +98,17 @@ class NodeUri:
     network_key: Secret | None = None
     authorizer: Address | None = None
     sqlite_parameters: tuple[tuple[str, str], ...] = field(default=())
+    cipher: str | None = None
+    secret: Secret | None = None
+
+    @property
+    def file_key(self) -> FileKey | None:
+        """What the file is encrypted with; None: it is not. For a URI that find_key() returned."""
+        if self.cipher is None:
+            return None
+        assert self.secret is not None, "find_key() comes first"
+        assert self.secret.source != "key_file", "find_key() comes first"
+        return FileKey(self.cipher, self.secret)
 
     @property
     def read_only(self) -> bool:
@@ -110,6 +128,9 @@ class NodeUri:
         parts += [f"auth={self.auth}"] if self.auth else []
         parts += [f"{name}={quote(value, safe='/,')}" for name, value in self.tls.parameters()]
         parts += [f"authorizer={self.authorizer}"] if self.authorizer else []
+        parts += [f"cipher={self.cipher}"] if self.cipher else []
+        if self.secret is not None and self.secret.source not in SECRET_PARAMETERS:
+            parts.append(f"{self.secret.source}={quote(self.secret.reveal())}")  # a path, not a key
         parts += [f"{quote(k)}={quote(v)}" for k, v in self.sqlite_parameters]
         return "file:" + quote(self.path) + ("?" + "&".join(parts) if parts else "")
 
@@ -124,7 +145,7 @@ def looks_like_node_uri(database: object) -> bool:
         return False
     query = database.partition("?")[2].partition("#")[0]
     names = {part.partition("=")[0] for part in query.split("&")}
-    return bool(names & {"node", "bind", "connect", "cluster"})
+    return bool(names & ({"node", "bind", "connect", "cluster"} | KEY_PARAMETERS))
 
 
 def parse_node_uri(uri: str) -> NodeUri:
@@ -137,8 +158,18 @@ def parse_node_uri(uri: str) -> NodeUri:
     location, _, rest = uri[5:].partition("?")
     query = rest.partition("#")[0]
     parameters = _split_query(query)
+    _check_escapes(rest, parameters)
     if not {"node", "bind", "connect"} & parameters.keys():
-        return NodeUri(_file_path(location), None, sqlite_parameters=tuple(parameters.items()))
+        others = tuple((k, v) for k, v in parameters.items() if k not in KEY_PARAMETERS)
+        plain = NodeUri(
+            path=_file_path(location),
+            role=None,
+            sqlite_parameters=others,
+            cipher=_cipher(parameters),
+            secret=_secret(parameters),
+        )
+        _check_key(plain)
+        return plain
     _check_names(parameters)
     role = _role(parameters)
     parsed = NodeUri(
@@ -151,8 +182,11 @@ def parse_node_uri(uri: str) -> NodeUri:
         network_key=_network_key(parameters),
         authorizer=parse_authorizer(parameters["authorizer"]) if "authorizer" in parameters else None,
         sqlite_parameters=tuple((k, v) for k, v in parameters.items() if k in SQLITE_PARAMETERS),
+        cipher=_cipher(parameters),
+        secret=_secret(parameters),
     )
     _check_role(parsed)
+    _check_key(parsed)
     return parsed
 
 
@@ -191,10 +225,66 @@ def _split_query(query: str) -> dict[str, str]:
         name = unquote(name)
         if name in parameters:
             raise ConfigError(f"the URI names {name}= twice", hint=f"keep one {name}=")
+        if not equals and SECRET_PARAMETERS & parameters.keys():
+            raise _cut_key()  # what stands there may be the rest of the key
         if not equals:
             raise ConfigError(f"the URI parameter {name!r} has no value", hint=f"write {name}=value")
         parameters[name] = unquote(value)
     return parameters
+
+
+def _check_escapes(query: str, parameters: dict[str, str]) -> None:
+    """A key that is cut off by the URI's own punctuation would be another key, and what is left of it be told."""
+    if SECRET_PARAMETERS & parameters.keys() and ("#" in query or any("\ufffd" in v for v in parameters.values())):
+        raise _cut_key()
+
+
+def _cut_key() -> ConfigError:
+    return ConfigError(
+        "the key in the URI has characters that mean something else there",
+        hint="write & as %26, # as %23, % as %25 (urllib.parse.quote does), or put the key into a file: key_file=PATH",
+    )
+
+
+def _cipher(parameters: dict[str, str]) -> str | None:
+    cipher = parameters.get("cipher")
+    if cipher is None:
+        return None
+    if cipher.lower() in _WEAK_CIPHERS:
+        raise ConfigError(
+            f"cipher={cipher} is refused: RC4 is weak, and it hides no change of the file",
+            hint="use cipher=chacha20",
+        )
+    if not re.fullmatch(r"[A-Za-z0-9]{1,32}", cipher):
+        raise ConfigError(f"cipher={cipher!r} is no cipher", hint="use cipher=chacha20")
+    return cipher.lower()
+
+
+def _secret(parameters: dict[str, str]) -> Secret | None:
+    given = [name for name in KEY_SOURCES if name in parameters]
+    if not given:
+        return None
+    if len(given) > 1:
+        raise ConfigError(f"the URI has {'= and '.join(given)}=", hint="keep one of them")
+    (source,) = given
+    value = parameters[source]
+    if not value or "\0" in value:
+        raise ConfigError(f"{source}= is empty or holds a NUL character", hint=f"write {source}=… with a value")
+    if source == "hexkey" and not re.fullmatch(r"(?:[0-9A-Fa-f]{2})+", value):
+        raise ConfigError(
+            "hexkey= is not hexadecimal digits, two for each byte", hint="a passphrase is given as key= or key_file="
+        )
+    return Secret(source, value)
+
+
+def _check_key(uri: NodeUri) -> None:
+    addresses = (*uri.bind, *uri.connect)
+    secured = bool(addresses) and all(address.tls for address in addresses)
+    if uri.secret is not None and uri.cipher is None and not secured:
+        raise ConfigError(
+            f"{uri.secret.source}= without cipher= protects nothing here",
+            hint="add cipher=chacha20 to encrypt the file; as the key of the network it needs tls:// addresses",
+        )
 
 
 def _check_names(parameters: dict[str, str]) -> None:
@@ -206,6 +296,9 @@ def _check_names(parameters: dict[str, str]) -> None:
                 hint=f"leave {name}= out",
             )
         if name not in known:
+            before = list(parameters)[: list(parameters).index(name)]
+            if SECRET_PARAMETERS & set(before[-1:]) and not difflib.get_close_matches(name, known, n=1, cutoff=0.5):
+                raise _cut_key()  # most likely the rest of a key
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]}=?" if near else f"known parameters: {', '.join(known)}"
             raise ConfigError(f"unknown URI parameter {name}=", hint=hint)
@@ -254,15 +347,23 @@ def _tls_parameters(parameters: dict[str, str]) -> TlsParameters:
 
 
 def _network_key(parameters: dict[str, str]) -> Secret | None:
-    text = parameters.get("network_key")
-    if text is None:
+    if "network_key" not in parameters:
         return None
-    if text and len(text) < NETWORK_KEY_CHARACTERS_MIN:
+    if {*KEY_SOURCES} & parameters.keys() and "cipher" not in parameters:
         raise ConfigError(
-            f"network_key= is shorter than {NETWORK_KEY_CHARACTERS_MIN} characters: it could be guessed",
+            "network_key= and another key are given, and no cipher=",
+            hint="keep network_key=; the other is the file's key where there is cipher=",
+        )
+    return Secret("network_key", parameters["network_key"])
+
+
+def check_network_key(secret: Secret) -> None:
+    """Raises ConfigError for one that could be guessed."""
+    if secret and len(secret.to_bytes()) < NETWORK_KEY_CHARACTERS_MIN:
+        raise ConfigError(
+            f"the network key is shorter than {NETWORK_KEY_CHARACTERS_MIN} characters: it could be guessed",
             hint="take a long random text, the same on all nodes; openssl rand -hex 24 makes one",
         )
-    return Secret(text.encode())
 
 
 def _fingerprint(text: str) -> str:

@@ -83,6 +83,7 @@ class SyncStatus:
     last_error: str | None = None
     servers: tuple[dict[str, Any], ...] = ()
     authorizer: dict[str, Any] | None = None
+    encrypted: bool = False
 
     def with_queue(self, queue: QueueStatus) -> SyncStatus:
         """The same look with a queue read from the file just now: it is newer than the engine's."""
@@ -134,6 +135,7 @@ class SyncStatus:
             "checksum_ok": self.checksum_ok,
             "engine": None if self.engine_pid is None else {"pid": self.engine_pid, "age_s": self.engine_age_s},
             "last_error": self.last_error,
+            "encrypted": self.encrypted,
         }
         if self.servers:
             result["servers"] = list(self.servers)

@@ -197,7 +197,7 @@ class DeviceEngine:
     def _open_store(self) -> tuple[dict[str, Any], DeviceFacts]:
         """Values of the file, and what they mean for the machine. May be called again when the file was busy."""
         self._close_store()
-        db = self._surroundings.engine_connection(self._uri.path, Role.SECONDARY)
+        db = self._surroundings.engine_connection(self._uri.path, Role.SECONDARY, self._uri.file_key)
         self._db = db
         self._file = FileIdentity(self._uri.path)
         self._wal = WalKeeper(db)
@@ -289,6 +289,7 @@ class DeviceEngine:
         connection = self._connection
         current = (connection.bytes_in, connection.bytes_out) if connection is not None else (0, 0)
         return SyncStatus(
+            encrypted=self._uri.cipher is not None,
             node_id=identity.node_id,
             user_id=identity.user_id,
             node_type=str(Role.SECONDARY),
@@ -412,7 +413,7 @@ class DeviceEngine:
             self._reading = self._surroundings.storage("octodb-checksums")
         try:
             if self._sums is None:
-                self._sums = DeviceSums(self._surroundings.reading_connection(self._uri.path))
+                self._sums = DeviceSums(self._surroundings.reading_connection(self._uri.path, self._uri.file_key))
             arguments = (effect.seq, effect.table, effect.low, effect.high, effect.bounds)
             ours = await self._reading.run(self._sums.compute, *arguments)
         except Exception as error:  # noqa: BLE001 - whatever it was, nothing was written; another time

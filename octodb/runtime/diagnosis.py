@@ -21,6 +21,7 @@ from octodb.model.node_uri import Address, NodeUri, parse_node_uri
 from octodb.runtime.device_info import new_key_pair
 from octodb.runtime.nodes import read_status, remembered_uri
 from octodb.runtime.tls import client_context, fingerprint, why_not_trusted
+from octodb.storage.encryption import find_key
 from octodb.wire.frames import FrameDecoder, encode_frames
 from octodb.wire.handshake import RANDOM_BYTES
 from octodb.wire.messages import (
@@ -63,7 +64,7 @@ def diagnose(uri: str) -> Iterator[Finding]:
     ``uri``: its URI, or the path of a file that has been a node. Never raises for what it finds.
     """
     try:
-        parsed = _uri(uri)
+        parsed = find_key(_uri(uri))
     except Error as error:
         yield Finding("URI", False, str(error), error.hint)
         return
@@ -71,7 +72,7 @@ def diagnose(uri: str) -> Iterator[Finding]:
     status: dict[str, Any] | None = None
     if os.path.exists(parsed.path):
         try:
-            status = read_status(str(parsed))
+            status = read_status(uri)
         except Error as error:
             yield Finding("file", False, str(error), error.hint)
             return
@@ -91,14 +92,19 @@ def diagnose(uri: str) -> Iterator[Finding]:
 
 
 def _uri(text: str) -> NodeUri:
-    remembered = remembered_uri(parse_node_uri(text).path) if parse_node_uri(text).role is None else None
-    parsed = parse_node_uri(remembered or text)
-    if parsed.role is None:
-        raise ConfigError(f"{text} is no node", hint="give a URI: file:app.db?node=secondary&connect=tls://host:port")
-    if not parsed.connect and not parsed.bind and (before := remembered_uri(parsed.path)) is not None:
-        known = parse_node_uri(before)
-        parsed = replace(parsed, connect=known.connect, bind=known.bind, tls=known.tls)
-    return parsed
+    """What is given, with what the file remembers where that names no role or address; the keys are those given."""
+    given = parse_node_uri(text)
+    if given.role is not None and (given.connect or given.bind):
+        return given
+    remembered = remembered_uri(text)
+    if remembered is None and given.role is None:
+        raise ConfigError(
+            f"{given.path} is no node", hint="give a URI: file:app.db?node=secondary&connect=tls://host:port"
+        )
+    if remembered is None:
+        return given
+    known = parse_node_uri(remembered)
+    return replace(known, role=given.role or known.role, secret=given.secret, network_key=given.network_key)
 
 
 def _file(uri: NodeUri, status: dict[str, Any]) -> Iterator[Finding]:

@@ -10,7 +10,7 @@ from typing import Final
 
 from argon2.low_level import Type, hash_secret_raw
 
-from octodb.model.secret import Secret
+from octodb.model.file_key import Secret
 
 __all__ = ["derive_network_key"]
 
@@ -23,5 +23,5 @@ def derive_network_key(secret: Secret | None) -> bytes:
     if not secret:
         return b""
     return hash_secret_raw(
-        secret.reveal(), _SALT, time_cost=3, memory_cost=64 * 1024, parallelism=4, hash_len=32, type=Type.ID
+        secret.to_bytes(), _SALT, time_cost=3, memory_cost=64 * 1024, parallelism=4, hash_len=32, type=Type.ID
     )

@@ -41,6 +41,7 @@ from octodb.storage.admission import admit_as_told
 from octodb.storage.apsw_errors import explained, translated
 from octodb.storage.database import close_in_child, connect_file, open_node_file, reading_connection
 from octodb.storage.device_store import queue_status
+from octodb.storage.encryption import find_key, open_connection, why_not_readable
 from octodb.storage.meta import Meta, Outbox, is_node_file
 from octodb.storage.node_statements import NodeStatements, PragmaAnswer
 from octodb.storage.recording import DeviceRecorder, PrimaryRecorder, Recorder
@@ -133,7 +134,7 @@ class Node:
         with self._onlooker_lock:
             try:
                 if self._onlooker is None:
-                    self._onlooker = reading_connection(self.uri.path)
+                    self._onlooker = reading_connection(self.uri.path, self.uri.file_key)
                 yield self._onlooker
             except apsw.Error as error:
                 raise translated(error) from None
@@ -168,7 +169,7 @@ class Node:
 
     def status(self) -> SyncStatus:
         """The status now. The queue is read from the file; the rest is the engine's."""
-        status = self._engine.status()
+        status = replace(self._engine.status(), encrypted=self.uri.cipher is not None)
         if self.role is Role.PRIMARY:
             return status
         try:
@@ -483,6 +484,7 @@ class _OpenNodeStatements(NodeStatements):
     def __init__(self, db: apsw.Connection, node: Node) -> None:
         super().__init__(db, node.role, node)
         self.node = node
+        self.encrypted = node.uri.cipher is not None
         self._file = FileIdentity(node.uri.path)
         node.statements.add(self)
         self._open = True
@@ -504,7 +506,7 @@ def open_node(uri: NodeUri, timeout_s: float) -> _OpenNodeStatements:
 
     Raises ConfigError, ConnectError (bind= cannot be had), DatabaseError, OperationalError.
     """
-    uri = _absolute(uri)
+    uri = find_key(_absolute(uri))
     _registry.check_usable(uri.path)
     if not os.path.exists(uri.path):
         check_addresses(uri.bind)  # a file keeps its role and auth mode: none is made for a mistyped address
@@ -529,33 +531,48 @@ def open_node(uri: NodeUri, timeout_s: float) -> _OpenNodeStatements:
 def remembered_uri(path: str) -> str | None:
     """The URI that the node file at ``path`` was last opened with; None when it is no node.
 
-    It names this file, also when the file was moved since.
+    It names this file, also when the file was moved since. ``path`` may be a URI: an encrypted file's, with its
+    ``cipher=`` and key, of which what is returned repeats the cipher alone. Raises ConfigError where the key cannot
+    be had, DatabaseError where it does not open the file.
     """
+    named = parse_node_uri(path)
+    path = named.path
     if not os.path.isfile(path):
         return None
     try:
-        db = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY)
+        db = open_connection(path, apsw.SQLITE_OPEN_READONLY, find_key(named).file_key)
     except apsw.Error:
         return None
     try:
         db.set_busy_timeout(_LOOK_BUSY_MS)  # another process may be recovering the WAL of one that was killed
+        if named.cipher is not None:
+            db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
         remembered = Meta(db).get("uri") if is_node_file(db) else None
+    except apsw.NotADBError:
+        raise why_not_readable(path, find_key(named).file_key) from None
     finally:
         db.close()
-    return None if remembered is None else str(_absolute(replace(parse_node_uri(remembered), path=path)))
+    if remembered is None:
+        return None
+    # how it is encrypted now: what was remembered may be of before octodb encrypt
+    return str(_absolute(replace(parse_node_uri(remembered), path=path, cipher=named.cipher, secret=None)))
 
 
 def read_status(path_or_uri: str) -> dict[str, Any]:
     """The status of a node file without starting an engine: what the process that syncs it last published, or what the
     file alone tells. Raises ConfigError when it is no node, or one of a later octodb."""
-    path = os.path.realpath(parse_node_uri(path_or_uri).path)
+    uri = _absolute(parse_node_uri(path_or_uri))
+    path = uri.path
     if not os.path.isfile(path):
         raise ConfigError(f"there is no file {path}", hint="connect it first: octodb connect URI")
+    key = find_key(uri).file_key
     try:
-        db = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READWRITE)
+        db = open_connection(path, apsw.SQLITE_OPEN_READWRITE, key)
         db.set_busy_timeout(_LOOK_BUSY_MS)
         db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
         known = is_node_file(db)
+    except apsw.NotADBError:
+        raise why_not_readable(path, key) from None
     except apsw.Error as error:
         raise _cannot_read(path, error) from None
     if not known:
@@ -568,7 +585,8 @@ def read_status(path_or_uri: str) -> dict[str, Any]:
         published = read_status_file(path)
         if published is not None:
             return _with_queue(published, db, role)
-        return _offline_status(values, role, queue_status(db, time.time()) if role is Role.SECONDARY else None)
+        queue = queue_status(db, time.time()) if role is Role.SECONDARY else None
+        return {**_offline_status(values, role, queue), "encrypted": key is not None}
     except apsw.Error as error:
         raise _cannot_read(path, error) from None
     finally:

@@ -202,7 +202,7 @@ class PrimaryEngine:
         ]
 
     def _open_store(self) -> None:
-        db = self._surroundings.engine_connection(self._uri.path, Role.PRIMARY)
+        db = self._surroundings.engine_connection(self._uri.path, Role.PRIMARY, self._uri.file_key)
         self._db = db
         self._file = FileIdentity(self._uri.path)
         self._log = EmbeddedLog(db, self._surroundings.wall_clock)
@@ -380,6 +380,7 @@ class PrimaryEngine:
         """May be called from any thread: it reads immutable values."""
         facts = self._facts
         return SyncStatus(
+            encrypted=self._uri.cipher is not None,
             node_id=ADMIN_ID,
             user_id=ADMIN_ID,
             node_type=str(Role.PRIMARY),
@@ -647,7 +648,7 @@ class PrimaryEngine:
 
     def _sums(self) -> PrimarySums:
         if self._checksums is None:
-            self._checksums = PrimarySums(self._surroundings.reading_connection(self._uri.path))
+            self._checksums = PrimarySums(self._surroundings.reading_connection(self._uri.path, self._uri.file_key))
         return self._checksums
 
     async def _adopt_copy(self, client: _Client, effect: AdoptCopy) -> None:
@@ -686,7 +687,7 @@ class PrimaryEngine:
 
         def work() -> SnapshotReader:
             # twice the window: what was sent and not acknowledged may be asked for again
-            db = self._surroundings.reading_connection(self._uri.path)
+            db = self._surroundings.reading_connection(self._uri.path, self._uri.file_key)
             reader = SnapshotReader(db, effect.user_id, token, 2 * WINDOW_MESSAGES, self._everybodys)
             reader.open()
             return reader

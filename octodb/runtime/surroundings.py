@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeVar
 
 import apsw
 
+from octodb.model.file_key import FileKey
 from octodb.model.identities import Role
 from octodb.runtime.device_info import collect_node_info, new_key_pair, whereabouts
 from octodb.runtime.engine_lock import EngineLock
@@ -105,11 +106,11 @@ class Surroundings:
         """Call ``poked()`` on the running loop when another process has committed to the file."""
         return PokeReceiver(path, poked)
 
-    def engine_connection(self, path: str, role: Role) -> apsw.Connection:
-        return engine_connection(path, role)
+    def engine_connection(self, path: str, role: Role, key: FileKey | None) -> apsw.Connection:
+        return engine_connection(path, role, key)
 
-    def reading_connection(self, path: str) -> apsw.Connection:
-        return reading_connection(path)
+    def reading_connection(self, path: str, key: FileKey | None) -> apsw.Connection:
+        return reading_connection(path, key)
 
     def publish(self, path: str, status: dict[str, Any]) -> None:
         write_status_file(path, status)

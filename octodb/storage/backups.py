@@ -16,10 +16,12 @@ import apsw
 
 from octodb.errors import ConfigError, DatabaseError, Error, OperationalError
 from octodb.model.backup_report import BackupReport
+from octodb.model.file_key import FileKey
 from octodb.model.identities import ADMIN_ID, FORMAT_NUMBER, Role, row_id_range
 from octodb.model.transactions import CHAIN_START, body_hash, chain_hash
 from octodb.sql.tokens import quote_name
 from octodb.storage.apsw_errors import coded
+from octodb.storage.encryption import open_connection, why_not_readable
 from octodb.storage.lookup import one_value
 from octodb.storage.meta import LogTables, Meta, NodeTable, Outbox, is_node_file, upgrade_meta_tables
 from octodb.storage.new_file import check_room
@@ -40,10 +42,17 @@ IDENTITIES_SKIPPED: Final = 100_000
 ROW_IDS_SKIPPED: Final = 10_000_000
 
 
-def copy_node_file(source: str, target: str, progress: Progress | None = None, *, at_rest: bool = False) -> None:
+def copy_node_file(
+    source: str,
+    target: str,
+    progress: Progress | None = None,
+    *,
+    at_rest: bool = False,
+    key: FileKey | None = None,
+) -> None:
     """Copy the node file ``source``, as it is at one moment, into the empty file ``target``.
 
-    ``at_rest``: nobody writes ``source``, which may lie where nothing can be written.
+    ``at_rest``: nobody writes ``source``, which may lie where nothing can be written. ``key``: of both files.
 
     One read transaction is held for as long as it takes: writers go on (sqlite.org/wal.html#concurrency), their WAL
     grows meanwhile. Without it every commit of another process would start the copy anew
@@ -51,12 +60,12 @@ def copy_node_file(source: str, target: str, progress: Progress | None = None, *
     OperationalError (no room, a lock, a failing disk), DatabaseError (damaged, or no database).
     """
     connect = _reading_at_rest if at_rest else _reading
-    with _plain_errors(source), contextlib.closing(connect(source)) as db:
+    with _plain_errors(source, key), contextlib.closing(connect(source, key)) as db:
         db.execute("BEGIN")
         _require_node(db, source)  # its first look takes the snapshot
         pages = one_value(db, "PRAGMA page_count")
         check_room(target, pages * one_value(db, "PRAGMA page_size"))
-        with contextlib.closing(apsw.Connection(target, flags=apsw.SQLITE_OPEN_READWRITE)) as copy:
+        with contextlib.closing(open_connection(target, apsw.SQLITE_OPEN_READWRITE, key)) as copy:
             copy.execute("PRAGMA synchronous = OFF")  # whoever gives the file its name syncs it once
             with copy.backup("main", db, "main") as process:
                 while not process.done:
@@ -66,14 +75,16 @@ def copy_node_file(source: str, target: str, progress: Progress | None = None, *
         db.execute("COMMIT")
 
 
-def check_copy(path: str, name: str | None = None, *, with_log: bool = True) -> BackupReport:
+def check_copy(
+    path: str, name: str | None = None, *, with_log: bool = True, key: FileKey | None = None
+) -> BackupReport:
     """Read a copy to its end: SQLite's integrity_check, format, role, and the log's running hashes.
 
     ``name`` is what errors call it. Raises ConfigError (no node's file, or of a later format), DatabaseError (damaged,
     or no database), OperationalError (it cannot be read).
     """
     shown = name or path
-    with _plain_errors(shown), contextlib.closing(_reading_at_rest(path)) as db:
+    with _plain_errors(shown, key, path), contextlib.closing(_reading_at_rest(path, key)) as db:
         found, role = _require_node(db, shown)
         unchecked = _check_integrity(db, shown)
         log = LogTables(db)
@@ -95,13 +106,13 @@ def check_copy(path: str, name: str | None = None, *, with_log: bool = True) -> 
         )
 
 
-def start_anew(path: str, epoch: bytes, now: float) -> None:
+def start_anew(path: str, epoch: bytes, now: float, key: FileKey | None = None) -> None:
     """Make the copy of a primary at ``path`` one that goes on where the copy was taken, under a new ``epoch``.
 
     Nothing that was given after the copy is given again, and devices are let in whatever session token they hold
     (design.md §5, §8).
     """
-    with contextlib.closing(apsw.Connection(path, flags=apsw.SQLITE_OPEN_READWRITE)) as db:
+    with contextlib.closing(open_connection(path, apsw.SQLITE_OPEN_READWRITE, key)) as db:
         # one file and nothing beside it: it is renamed as soon as this is done
         db.execute("PRAGMA journal_mode = DELETE")
         db.execute("BEGIN IMMEDIATE")
@@ -133,19 +144,19 @@ def _require_node(db: apsw.Connection, name: str) -> tuple[int, Role]:
     return found, Role(role)
 
 
-def _reading(path: str) -> apsw.Connection:
-    db = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READWRITE)
+def _reading(path: str, key: FileKey | None) -> apsw.Connection:
+    db = open_connection(path, apsw.SQLITE_OPEN_READWRITE, key)
     db.set_busy_timeout(_BUSY_MS)
     db.execute("PRAGMA query_only = ON")
     return _interruptible(db)
 
 
-def _reading_at_rest(path: str) -> apsw.Connection:
+def _reading_at_rest(path: str, key: FileKey | None) -> apsw.Connection:
     """For a file that nobody writes: no sidecars are made beside it, it may lie where nothing can be written."""
     if os.path.exists(path + "-wal"):
-        return _reading(path)
+        return _reading(path, key)
     uri = f"file:{urllib.parse.quote(os.path.abspath(path))}?immutable=1"
-    return _interruptible(apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI))
+    return _interruptible(open_connection(uri, apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI, key))
 
 
 def _interruptible(db: apsw.Connection) -> apsw.Connection:
@@ -212,15 +223,16 @@ def _file_error(text: str, code: int, hint: str) -> DatabaseError:
 
 
 @contextmanager
-def _plain_errors(name: str) -> Iterator[None]:
+def _plain_errors(name: str, key: FileKey | None, path: str | None = None) -> Iterator[None]:
     """What SQLite raises about the file ``name`` or its copy, as errors of ours that say what to do."""
     try:
         yield
     except Error:
         raise
     except apsw.NotADBError:
-        hint = "name the file of a primary or a device"
-        raise _file_error(f"{name} is not a SQLite database, or it is encrypted", apsw.SQLITE_NOTADB, hint) from None
+        unreadable = why_not_readable(path or name, key)
+        unreadable.args = (str(unreadable).replace(path or name, name, 1),)
+        raise unreadable from None
     except apsw.CorruptError as error:
         raise _damaged(name, str(error)) from None
     except apsw.FullError:

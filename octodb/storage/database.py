@@ -13,11 +13,13 @@ from typing import Any, Final
 
 import apsw
 
-from octodb.errors import ConfigError, DatabaseError, OperationalError
+from octodb.errors import ConfigError, OperationalError
+from octodb.model.file_key import FileKey
 from octodb.model.identities import ADMIN_ID, FORMAT_NUMBER, AuthMode, NodeRecord, Role
 from octodb.model.node_uri import NodeUri, parse_node_uri
 from octodb.sql.ddl import parse_ddl
 from octodb.sql.tokens import quote_name
+from octodb.storage.encryption import open_connection, why_not_readable
 from octodb.storage.lookup import one_value
 from octodb.storage.meta import Meta, NodeTable, create_meta_tables, is_node_file
 from octodb.storage.schema_rules import check_replicable, incomplete_triggers, index_owners
@@ -63,22 +65,20 @@ class FileNotice:
 
 
 def connect_file(uri: NodeUri, timeout_s: float) -> apsw.Connection:
-    """A connection for an application. Raises DatabaseError or OperationalError naming the file."""
+    """A connection for an application. ``uri`` comes from find_key(). Raises DatabaseError or OperationalError naming
+    the file."""
     flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_URI
     if not uri.read_only:
         _make_private_file(uri.path)
     try:
-        db = apsw.Connection(uri.sqlite_uri, flags=flags)
+        db = open_connection(uri.sqlite_uri, flags, uri.file_key)
         db.set_busy_timeout(int(timeout_s * 1000))
         # the header is read here, so that a file of another kind is told apart now and not at the first SELECT
         db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
         if not uri.read_only:
             _use_wal(db, uri)
     except apsw.NotADBError:
-        raise DatabaseError(
-            f"{uri.path} is not a SQLite database, or it is encrypted",
-            hint="name another file; a new one is made where there is none. If it was one, it is damaged",
-        ) from None
+        raise why_not_readable(uri.path, uri.file_key) from None
     except apsw.CantOpenError:
         raise OperationalError(f"cannot open {uri.path}", hint=_why_not_open(uri.path)) from None
     return db
@@ -115,7 +115,7 @@ def open_node_file(
     found = meta.check_format(earlier=not uri.read_only)
     _check_role(uri, meta.get_all())
     if found < FORMAT_NUMBER:
-        upgrade_node_file(db, uri.path, uri.role, engine_runs)
+        upgrade_node_file(db, uri.path, uri.role, engine_runs, uri.file_key)
     values = meta.get_all()
     if notice is not None and not uri.read_only and _is_elsewhere(values, notice):
         # two copies that write offline must not hand out the same row ids (design.md §8)
@@ -127,9 +127,9 @@ def open_node_file(
     return values
 
 
-def engine_connection(path: str, role: Role) -> apsw.Connection:
+def engine_connection(path: str, role: Role, key: FileKey | None = None) -> apsw.Connection:
     """A connection for the engine: no triggers, no foreign key actions; on a primary each commit is fsynced."""
-    db = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READWRITE)
+    db = open_connection(path, apsw.SQLITE_OPEN_READWRITE, key)
     db.set_busy_timeout(_ENGINE_BUSY_MS)
     db.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 0)
     db.execute("PRAGMA foreign_keys = OFF")
@@ -146,9 +146,9 @@ def engine_connection(path: str, role: Role) -> apsw.Connection:
     return db
 
 
-def reading_connection(path: str) -> apsw.Connection:
+def reading_connection(path: str, key: FileKey | None = None) -> apsw.Connection:
     """A connection that only reads, for snapshots and looks at the queue."""
-    db = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READWRITE)
+    db = open_connection(path, apsw.SQLITE_OPEN_READWRITE, key)
     db.set_busy_timeout(_ENGINE_BUSY_MS)
     db.execute("PRAGMA query_only = ON")
     return db

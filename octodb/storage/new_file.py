@@ -59,6 +59,12 @@ class NewFile:
             os.rename(self.partial, self.path)
         sync_folder(self.path)
 
+    def replace(self) -> None:
+        """Put what was written on the disk and in the place of what has its name, in one step."""
+        _sync(self.partial, os.O_RDWR)
+        os.replace(self.partial, self.path)
+        sync_folder(self.path)
+
     def __exit__(
         self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:

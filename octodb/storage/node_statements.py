@@ -63,6 +63,12 @@ _FIXED_PRAGMAS: Final = {
     "schema_version": "octodb watches it to see schema changes",
     "auto_vacuum": "it is set when the file is made",
     "recursive_triggers": "ownership is guarded by triggers that REPLACE must fire",
+    "temp_store": "temporary tables and sorts of an encrypted file would be on the disk in the clear",
+    # of SQLite3MC: the engine's connections would be left with the old key
+    **dict.fromkeys(
+        ("key", "hexkey", "textkey", "rekey", "hexrekey", "textrekey", "cipher"),
+        "a node's key is named by its URI (cipher=, key_file=), and octodb encrypt changes it",
+    ),
 }
 
 
@@ -100,6 +106,9 @@ class NodePort(Protocol):
 
 class NodeStatements(PlainStatements):
     """Statements on a primary's or a device's file."""
+
+    encrypted = False
+    """Whether the file is."""
 
     def __init__(self, db: apsw.Connection, role: Role, port: NodePort) -> None:
         super().__init__(db)
@@ -778,7 +787,10 @@ class NodeStatements(PlainStatements):
             return Outcome(-1, self._last_rowid(), columns, [tuple(row) for row in rows])
         reason = _FIXED_PRAGMAS.get(statement.name)
         sets_wal = statement.name == "journal_mode" and (statement.argument or "").lower() == "wal"
-        if reason is not None and statement.argument is not None and not sets_wal:
+        in_memory = statement.name == "temp_store" and (
+            not self.encrypted or (statement.argument or "").lower() in {"memory", "2"}
+        )
+        if reason is not None and statement.argument is not None and not sets_wal and not in_memory:
             raise NotSupportedError(f"PRAGMA {statement.name} cannot be set: {reason}", hint="leave it out")
         cursor.execute(statement.text, bindings)
         return None

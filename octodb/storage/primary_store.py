@@ -12,8 +12,8 @@ from typing import Any, Final, TypeVar
 import apsw
 
 from octodb.errors import ConfigError, ProgrammingError
+from octodb.model.file_key import Secret
 from octodb.model.identities import ADMIN_ID, PROVISIONAL_ID_MIN, AuthMode, NodeRecord, Role
-from octodb.model.secret import Secret
 from octodb.storage.meta import LogTables, Meta, NodeTable
 
 __all__ = ["LOG_KEEP_DAYS", "PrimaryStore", "node_rows"]
@@ -56,7 +56,7 @@ class PrimaryStore:
         if had and secret is None:
             raise ConfigError(
                 "this primary has a network key, and none is given: whoever reaches it could join",
-                hint="give it: network_key=…, or OCTODB_NETWORK_KEY. network_key= with nothing behind it drops it",
+                hint="give it: network_key=… or OCTODB_NETWORK_KEY; network_key= with nothing behind it drops it",
             )
         if had is not bool(secret):
             self._write(lambda: self._meta.set(has_network_key=int(bool(secret))))

@@ -17,6 +17,7 @@ from typing import Final
 import apsw
 
 from octodb.errors import OperationalError
+from octodb.model.file_key import FileKey
 from octodb.model.identities import FORMAT_NUMBER, Role
 from octodb.storage.backups import check_copy, copy_node_file
 from octodb.storage.lookup import one_value
@@ -29,7 +30,9 @@ __all__ = ["upgrade_node_file"]
 _BUSY_MS: Final = 60_000
 
 
-def upgrade_node_file(db: apsw.Connection, path: str, role: Role, engine_runs: Callable[[], bool]) -> None:
+def upgrade_node_file(
+    db: apsw.Connection, path: str, role: Role, engine_runs: Callable[[], bool], key: FileKey | None = None
+) -> None:
     """Bring the file of an earlier format that ``db`` has open to FORMAT_NUMBER; one that has it is left alone.
 
     ``engine_runs``: whether another process runs this file's engine, which then is of the earlier octodb.
@@ -46,7 +49,7 @@ def upgrade_node_file(db: apsw.Connection, path: str, role: Role, engine_runs: C
                     f"{path} has format {found} and is in use by another process, with an earlier octodb",
                     hint="close it there (octodb status shows the process), then open it again",
                 )
-            _keep_copy(path, found)
+            _keep_copy(path, found, key)
             upgrade_meta_tables(db, role, found)
             meta.note_format()
         db.execute("COMMIT")
@@ -70,8 +73,8 @@ def _begin(db: apsw.Connection, path: str) -> None:
         db.set_busy_timeout(patience_ms)
 
 
-def _keep_copy(path: str, found: int) -> None:
-    """Copy the file while its write lock is held: nobody else can be doing the same.
+def _keep_copy(path: str, found: int, key: FileKey | None) -> None:
+    """Copy the file, encrypted as it is, while its write lock is held: nobody else can be doing the same.
 
     A copy of another state is never replaced: it may be all there is of what an earlier octodb wrote, after somebody
     went back to it. One of this very state is there when a process was killed behind this point.
@@ -85,8 +88,8 @@ def _keep_copy(path: str, found: int) -> None:
             break
         taken.append(name)
     with NewFile(name) as new:
-        copy_node_file(path, new.partial)
-        check_copy(new.partial, path, with_log=False)
+        copy_node_file(path, new.partial, key=key)
+        check_copy(new.partial, path, with_log=False, key=key)
         if not any(filecmp.cmp(one, new.partial, shallow=False) for one in taken):
             new.publish()
 

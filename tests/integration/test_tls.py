@@ -188,6 +188,20 @@ def test_a_primary_is_not_served_without_its_key_by_mistake(world):
     world.primary()
 
 
+def test_the_network_key_has_other_names(world, monkeypatch):
+    """key=, hexkey= and key_file= are the network's where there is no cipher=; the environment's counts, too."""
+    file = world.folder / "network.key"
+    file.write_text(f"{KEY}\n")
+    file.chmod(0o600)
+    world.primary(f"&key_file={file}")
+    for number, parameters in enumerate((f"&key={KEY}", f"&hexkey={KEY.encode().hex()}", f"&key_file={file}")):
+        device = world.device(parameters, name=f"device{number}")
+        assert device.wait_ready(15), device.sync_status
+        assert KEY not in str(device.node_uri)
+    monkeypatch.setenv("OCTODB_NETWORK_KEY", KEY)
+    assert world.device(name="last").wait_ready(15)
+
+
 def test_the_network_key_is_in_no_file_and_no_text(world):
     primary = world.primary(f"&network_key={KEY}")
     device = world.device(f"&network_key={KEY}")
@@ -209,6 +223,8 @@ def test_the_network_key_is_in_no_file_and_no_text(world):
         ("&tls_key=absent.pem", "without tls_cert="),
         ("&tls_ca=ca.pem", "is for secondaries"),
         ("&network_key=short", "could be guessed"),
+        ("&hexkey=" + "ab" * 12, "could be guessed"),
+        (f"&network_key={KEY}&key={KEY}", "another key are given"),
     ],
 )
 def test_wrong_settings_of_a_primary_are_errors(world, parameters, message):

@@ -112,11 +112,11 @@ class SimSurroundings(Surroundings):
         """One process a node: there is nobody to poke."""
         return
 
-    def engine_connection(self, path, role):
-        return self._node.connected(engine_connection(path, role))
+    def engine_connection(self, path, role, key):
+        return self._node.connected(engine_connection(path, role, key))
 
-    def reading_connection(self, path):
-        return self._node.connected(reading_connection(path))
+    def reading_connection(self, path, key):
+        return self._node.connected(reading_connection(path, key))
 
     def publish(self, path, status):
         json.dumps(status)

@@ -1,5 +1,7 @@
 """URIs of nodes: what they say, what is wrong with them, and what to write instead (contract of the URI parameters)."""
 
+import pickle
+
 import pytest
 
 from octodb.errors import ConfigError
@@ -72,7 +74,7 @@ def test_what_is_remembered_means_the_same(text):
         ("node=primary&authoriser=tcp://h:1", "unknown URI parameter", "did you mean authorizer=?"),
         ("node=secondary&immutable=1", "cannot be immutable", "mode=ro"),
         ("node=secondary&mode=memory", "needs a database file", "file:app.db"),
-        ("node=secondary&key=secret", "key= is not available", "leave key= out"),
+        ("node=secondary&key=secret", "key= without cipher=", "cipher=chacha20"),
     ],
 )
 def test_a_wrong_uri_says_what_is_wrong_and_what_to_write(query, message, hint):
@@ -107,3 +109,55 @@ def test_a_file_uri_may_name_localhost_and_no_other_host():
     assert parse_node_uri("file:///a.db?node=secondary").path == "/a.db"
     with pytest.raises(ConfigError, match="names a host: server"):
         parse_node_uri("file://server/a.db?node=secondary")
+
+
+def test_a_key_of_the_file_and_where_it_may_come_from():
+    uri = parse_node_uri("file:app.db?node=secondary&connect=tcp://h:1&cipher=ChaCha20&key=two%20words%26more")
+    assert (uri.cipher, uri.secret.reveal(), uri.file_key.cipher) == ("chacha20", "two words&more", "chacha20")
+    assert "two words" not in f"{uri} {uri!r} {uri.file_key!r} {uri.secret}"
+    assert str(uri) == "file:app.db?node=secondary&connect=tcp://h:1&cipher=chacha20"
+    in_file = parse_node_uri("file:app.db?node=secondary&cipher=chacha20&key_file=/a%20b/the.key")
+    assert parse_node_uri(str(in_file)) == in_file
+    with pytest.raises(TypeError):
+        pickle.dumps(uri)
+
+
+def test_a_plain_database_may_be_encrypted_too():
+    uri = parse_node_uri("file:plain.db?cipher=chacha20&hexkey=00Ff&mode=ro")
+    assert (uri.role, uri.sqlite_uri) == (None, "file:plain.db?mode=ro")
+    for text in ("file:plain.db?key=geheim", "file:plain.db?cipher=chacha20", "file:plain.db?key_file=k"):
+        assert looks_like_node_uri(text)  # or the key would become part of a file's name
+
+
+@pytest.mark.parametrize(
+    ("query", "message", "hint"),
+    [
+        ("cipher=rc4&key=geheim", "RC4 is weak", "chacha20"),
+        ("cipher=XRC4&key=geheim", "RC4 is weak", "chacha20"),
+        ("cipher=cha-cha&key=geheim", "is no cipher", "chacha20"),
+        ("cipher=chacha20&key=geheim&key_file=k", "key= and key_file=", "keep one"),
+        ("cipher=chacha20&key=geheim&hexkey=00", "key= and hexkey=", "keep one"),
+        ("cipher=chacha20&hexkey=geheim", "hexadecimal", "key_file="),
+        ("cipher=chacha20&hexkey=012", "hexadecimal", "key="),
+        ("cipher=chacha20&key=", "key= is empty", "with a value"),
+        ("cipher=chacha20&key=ge%00heim", "NUL", "with a value"),
+        ("cipher=chacha20&key=x&geheim", "mean something else", "%26"),
+        ("cipher=chacha20&key=x#geheim", "mean something else", "%23"),
+        ("cipher=chacha20&key=geheim%ff", "mean something else", "%25"),
+        ("hexkey=00", "hexkey= without cipher=", "tls://"),
+        ("key_file=geheim", "key_file= without cipher=", "add cipher=chacha20"),
+    ],
+)
+@pytest.mark.parametrize("node", ["node=secondary&connect=tcp://h:1&", ""])
+def test_what_is_wrong_with_a_key_is_told_without_it(node, query, message, hint):
+    with pytest.raises(ConfigError) as caught:
+        parse_node_uri(f"file:app.db?{node}{query}")
+    assert message in str(caught.value)
+    assert hint in caught.value.hint
+    assert "geheim" not in f"{caught.value} {caught.value.hint}"
+
+
+def test_what_may_be_the_rest_of_a_key_is_not_told_as_an_unknown_parameter():
+    with pytest.raises(ConfigError, match="mean something else") as caught:
+        parse_node_uri("file:app.db?node=secondary&cipher=chacha20&key=x&geheim=1")
+    assert "geheim" not in f"{caught.value} {caught.value.hint}"

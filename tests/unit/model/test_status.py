@@ -41,6 +41,7 @@ def test_the_whole_shape():
         engine_age_s=0.0,
         last_error="x",
         servers=({"server": "tcp://h1:1234"},),
+        encrypted=True,
     ).to_dict()
     assert status == {
         "node_id": 7,
@@ -70,6 +71,7 @@ def test_the_whole_shape():
         "checksum_ok": True,
         "engine": {"pid": 1, "age_s": 0.0},
         "last_error": "x",
+        "encrypted": True,
         "servers": [{"server": "tcp://h1:1234"}],
         "nodes": 5,
         "authorizer": {"service": "tcp://h:1", "connected": True, "waiting": 0, "last_error": None},
