@@ -13,6 +13,8 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+import apsw
+
 import octodb
 
 __all__ = [
@@ -53,8 +55,8 @@ def plain_file(path: Path, rows: Iterable[tuple[Any, ...]] = (), *, autocommit: 
     connection = sqlite3.connect(path)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = NORMAL")
-    # some systems build their SQLite with it on: that would slow the peer down
-    connection.execute("PRAGMA secure_delete = OFF")
+    # on or off as it is in the SQLite of nodes: systems build theirs with it on, apsw-sqlite3mc does, apsw does not
+    connection.execute(f"PRAGMA secure_delete = {apsw.Connection(':memory:').pragma('secure_delete')}")
     connection.execute(NOTE_TABLE)
     connection.executemany("INSERT INTO note VALUES (?, ?, ?, ?)", rows)
     connection.commit()

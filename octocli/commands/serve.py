@@ -41,6 +41,7 @@ def command(
     user_signup(data, node_info), user_login(data, node_info) or new_node(node_info), or is a callable
     that takes the connection and registers its own. A service's address is remembered in the file.
     """
+    from octocli.log_lines import log_lines
     from octocli.primary import Primary, load_authorizer, primary_target, read_first_sql, service_address, with_service
     from octocli.stop import StopRequest
 
@@ -58,7 +59,7 @@ def command(
     first_sql = None if init is None else read_first_sql(init)
     rules = None if authorizer is None or service_address(authorizer) else load_authorizer(authorizer)
     primary = Primary(target, terminal)
-    with StopRequest() as stop, contextlib.closing(primary):
+    with StopRequest() as stop, contextlib.closing(primary), log_lines(terminal):
         if stop_at_eof:
             stop.follow_stdin()
         primary.open()

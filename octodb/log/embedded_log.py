@@ -30,8 +30,9 @@ from octodb.sql.tokens import fold_name
 from octodb.storage.apply import Applier, Refused
 from octodb.storage.changesets import touched_tables
 from octodb.storage.meta import LogTables, Meta, NodeTable
+from octodb.storage.row_id_ranges import RowIdRanges
 from octodb.storage.row_keys import changed_rows, digests, made_rows
-from octodb.storage.shapes import Shapes, schema_version
+from octodb.storage.shapes import Shapes, TableShape, schema_version
 
 __all__ = ["AdminAppender", "EmbeddedLog", "PushRequest", "PushedBody"]
 
@@ -90,6 +91,7 @@ class EmbeddedLog:
         self._nodes = NodeTable(db)
         self._meta = Meta(db)
         self._applier = Applier(db, Shapes.read(db), row_id_range(ADMIN_ID), self._displace)
+        self._row_ids = RowIdRanges(db)
         self._lossy: dict[str, int] = self._meta.schema_changes()
         self._refusals = _Refusals(self._tables)
         self._stale = False  # what was made in a transaction that was rolled back is gone
@@ -108,6 +110,7 @@ class EmbeddedLog:
         try:
             self._refresh()
             batch = _Batch(self._tables, self._nodes, self._refusals)
+            self._row_ids.forget()
             with self._applier.triggers.hearing_of_others():
                 outcomes = [self._append_request(request, batch) for request in requests]
             batch.store_nonces()
@@ -153,7 +156,9 @@ class EmbeddedLog:
         if elsewhere:
             self._tables.keep_acceptance(request.node_id, pushed.nonce, pushed.hash, elsewhere)
             return AppendOutcome(pushed.nonce, "accepted", elsewhere, elsewhere=True)
-        rejection = batch.builds_on_refused(request.node_id, pushed) or self._judge(request.user_id, pushed.body)
+        rejection = batch.builds_on_refused(request.node_id, pushed) or self._judge(
+            request.user_id, pushed.body, request.node_id
+        )
         if rejection is not None:
             batch.refuse(request.node_id, pushed, rejection)
             return AppendOutcome(pushed.nonce, "rejected", rejection=rejection)
@@ -169,10 +174,16 @@ class EmbeddedLog:
             return AppendOutcome(pushed.nonce, "rejected", rejection=rejection)
         return AppendOutcome(pushed.nonce, "accepted", seq, elsewhere=elsewhere)
 
-    def _judge(self, user_id: int, data: bytes) -> Rejection | None:
-        """Apply a body in a savepoint. None: it took effect. Otherwise nothing of it did."""
+    def _judge(self, user_id: int, data: bytes, node_id: int) -> Rejection | None:
+        """Apply a body of a node in a savepoint. None: it took effect. Otherwise nothing of it did."""
         if len(data) > BODY_BYTES_MAX:
             return Rejection("malformed", f"a transaction of {len(data):,} bytes; it may have {BODY_BYTES_MAX:,}")
+
+        def new_row(shape: TableShape, row_id: object) -> None:
+            rejection = self._row_ids.check(shape, row_id, node_id, user_id)
+            if rejection is not None:
+                raise Refused(rejection)
+
         self._control.execute("SAVEPOINT octodb_judge")
         try:
             body = decode_body(data)
@@ -180,7 +191,7 @@ class EmbeddedLog:
             for op in body.ops:
                 if not isinstance(op.payload, bytes):
                     raise Refused(Rejection("schema", "a device cannot change the schema"))
-                self._applier.apply_ordered([(user_id, op.payload)], check_foreign_keys=True)
+                self._applier.apply_ordered([(user_id, op.payload)], check_foreign_keys=True, new_row=new_row)
         except (Refused, ProtocolError) as error:
             self._control.execute("ROLLBACK TO octodb_judge")
             self._control.execute("RELEASE octodb_judge")

@@ -84,6 +84,7 @@ class SyncStatus:
     servers: tuple[dict[str, Any], ...] = ()
     authorizer: dict[str, Any] | None = None
     encrypted: bool = False
+    refused: dict[str, int] | None = None
 
     def with_queue(self, queue: QueueStatus) -> SyncStatus:
         """The same look with a queue read from the file just now: it is newer than the engine's."""
@@ -144,6 +145,8 @@ class SyncStatus:
             result["authorizer"] = self.authorizer
         if self.certificate is not None:
             result["certificate"] = self.certificate
+        if self.refused is not None:
+            result["refused"] = self.refused
         return result
 
     def _upstream(self) -> str:

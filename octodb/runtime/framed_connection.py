@@ -22,6 +22,10 @@ __all__ = ["FramedConnection", "close_inherited"]
 
 # A peer that does not read what it is sent is cut off here: flow control keeps an honest one far below.
 _UNSENT_BYTES_MAX: Final = 256 * 1024 * 1024
+# The same for one that is not trusted: it is sent a few short messages, and answers to its pings.
+_UNSENT_BYTES_STRANGER: Final = 1024 * 1024
+# From here on a primary takes no more questions of a device that does not read the answers.
+_READS_ON_BELOW_BYTES: Final = 16 * 1024 * 1024
 
 
 def close_inherited(socket: Any) -> None:
@@ -31,16 +35,31 @@ def close_inherited(socket: Any) -> None:
 
 
 class FramedConnection(asyncio.Protocol):
-    """``received(message)`` is called for each message, ``lost(reason)`` once at the end."""
+    """``received(message)`` is called for each message, ``lost(reason)`` once at the end.
 
-    def __init__(self, received: Callable[[Message], None], lost: Callable[[str], None]) -> None:
+    ``made()`` is called when an accepted connection is there; one that is given does not read on while the other side
+    does not read. Only one side may be so, or both could wait for each other.
+    """
+
+    def __init__(
+        self,
+        received: Callable[[Message], None],
+        lost: Callable[[str], None],
+        made: Callable[[], None] | None = None,
+    ) -> None:
         self._received = received
         self._lost = lost
+        self._made = made
         self._decoder = FrameDecoder(HANDSHAKE_BYTES_MAX)
         self._transport: asyncio.Transport | None = None
         self._reason = ""
         self._peer = ""
+        self.host = ""
+        self._wanted = True  # see read_on
+        self.stuck = False  # the other side does not read, and is not read from
         self._reads = True
+        self._unsent_bytes_max = _UNSENT_BYTES_STRANGER
+        self.broke_protocol = False
         self.bytes_in = 0
         self.bytes_out = 0
 
@@ -52,6 +71,19 @@ class FramedConnection(asyncio.Protocol):
         # kept: a primary's status lists all its devices, several times a second
         name = transport.get_extra_info("peername")
         self._peer = f"{name[0]}:{name[1]}" if name else ""
+        self.host = str(name[0]) if name else ""
+        if self._made is not None:
+            with contextlib.suppress(NotImplementedError):
+                transport.set_write_buffer_limits(high=_READS_ON_BELOW_BYTES)  # type: ignore[attr-defined]
+            self._made()
+
+    def pause_writing(self) -> None:
+        self.stuck = self._made is not None
+        self._set_reading()
+
+    def resume_writing(self) -> None:
+        self.stuck = False
+        self._set_reading()
 
     def data_received(self, data: bytes) -> None:
         self.bytes_in += len(data)
@@ -61,6 +93,7 @@ class FramedConnection(asyncio.Protocol):
                     return
                 self._received(decode_message(payload))
         except ProtocolError as error:
+            self.broke_protocol = True
             self.close(str(error))
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -80,6 +113,16 @@ class FramedConnection(asyncio.Protocol):
         self._lost = lambda _: None
         self.abort("")
 
+    @property
+    def unsent_bytes(self) -> int:
+        """What the other side has still to take."""
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+
+    @property
+    def closing(self) -> bool:
+        """It was closed, and the other side has not taken yet what it was sent before."""
+        return self._transport is not None and self._transport.is_closing()
+
     def forget_in_child(self) -> None:
         """This is a forked child: close its copy of the socket, which goes on in the parent."""
         socket = None if self._transport is None else self._transport.get_extra_info("socket")
@@ -89,6 +132,12 @@ class FramedConnection(asyncio.Protocol):
     def trust(self) -> None:
         """The peer has proved who it is: it may send whole transactions."""
         self._decoder.message_bytes_max = MESSAGE_BYTES_MAX
+        self._unsent_bytes_max = _UNSENT_BYTES_MAX
+
+    @property
+    def held_bytes(self) -> int:
+        """What was received of a message that is not whole yet."""
+        return self._decoder.held_bytes
 
     def send(self, message: Message) -> None:
         if self._transport is None:
@@ -96,14 +145,19 @@ class FramedConnection(asyncio.Protocol):
         data = encode_frames(encode_message(message))
         self.bytes_out += len(data)
         self._transport.write(data)
-        if self._transport.get_write_buffer_size() > _UNSENT_BYTES_MAX:
+        if self._transport.get_write_buffer_size() > self._unsent_bytes_max:
             self.abort("the other side does not read what it is sent")
 
     def read_on(self, wanted: bool) -> None:
         """Whether to take what the other side sends; False: it waits, in the end at the other side."""
-        if self._transport is not None and wanted != self._reads:
-            self._reads = wanted
-            (self._transport.resume_reading if wanted else self._transport.pause_reading)()
+        self._wanted = wanted
+        self._set_reading()
+
+    def _set_reading(self) -> None:
+        reads = self._wanted and not self.stuck
+        if self._transport is not None and reads != self._reads:
+            self._reads = reads
+            (self._transport.resume_reading if reads else self._transport.pause_reading)()
 
     def close(self, reason: str) -> None:
         """Send what is buffered and close. ``lost`` is called with ``reason``."""

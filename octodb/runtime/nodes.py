@@ -20,6 +20,7 @@ from typing import Any, Final
 import apsw
 
 from octodb.errors import ConfigError, DatabaseError, InsecureWarning, OperationalError, ProgrammingError
+from octodb.installation import check_fit
 from octodb.log.embedded_log import AdminAppender
 from octodb.model.admissions import Admission
 from octodb.model.identities import AuthMode, Identity, NodeRecord, Role
@@ -506,6 +507,7 @@ def open_node(uri: NodeUri, timeout_s: float) -> _OpenNodeStatements:
 
     Raises ConfigError, ConnectError (bind= cannot be had), DatabaseError, OperationalError.
     """
+    check_fit()
     uri = find_key(_absolute(uri))
     _registry.check_usable(uri.path)
     if not os.path.exists(uri.path):

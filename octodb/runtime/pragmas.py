@@ -310,6 +310,18 @@ def _log_keeps(key: str, default: float) -> _Answer:
     return answer
 
 
+def _sign_in_limit(node: _NodeSide, db: apsw.Connection, argument: str | None) -> PragmaAnswer:
+    store = PrimaryStore(db, time.time)
+    if argument is not None:
+        text = argument.strip()
+        if not text.isascii() or not text.isdigit() or int(text) > _ID_MAX:
+            hint = "PRAGMA sign_in_limit = 20 (0: addresses are not limited)"
+            raise ProgrammingError("PRAGMA sign_in_limit needs a number that is not negative", hint=hint)
+        store.set_sign_in_limit(int(text))
+        node.committed()
+    return ("sign_in_limit",), [(store.sign_in_limit(),)]
+
+
 def _node_info(node: _NodeSide, db: apsw.Connection, argument: str | None) -> PragmaAnswer:
     """Text of the application about this node; shown as ``extra`` in PRAGMA nodes from the next connection on."""
     meta = Meta(db)
@@ -367,12 +379,14 @@ _PRAGMAS: Final[dict[str, tuple[Role | None, _Answer]]] = {
     "revoke_node": (Role.PRIMARY, _revoke_node),
     "log_keep_days": (Role.PRIMARY, _log_keeps("log_keep_days", LOG_KEEP_DAYS)),
     "log_keep_entries": (Role.PRIMARY, _log_keeps("log_keep_entries", 0)),
+    "sign_in_limit": (Role.PRIMARY, _sign_in_limit),
     "authorizer_service": (Role.PRIMARY, _authorizer_service),
 }
 # These write, or depend on what the application's connection is doing. The others show what is committed, whatever
 # transaction is open.
 _BY_THE_APPLICATION: Final = frozenset(
     {"node_info", "authorize_user", "authorize_node", "revoke_node", "log_keep_days", "log_keep_entries"}
+    | {"sign_in_limit"}
     | {"retry_transaction", "drop_transaction", "sync_wait", "sync_check"}
     | {"authorizer_service"}  # it waits for the engine
 )

@@ -32,6 +32,7 @@ from octodb.runtime.authorizer_service import AuthorizerService
 from octodb.runtime.file_identity import FileIdentity
 from octodb.runtime.framed_connection import FramedConnection, close_inherited
 from octodb.runtime.network_key import derive_network_key
+from octodb.runtime.refusals import Refusals
 from octodb.runtime.status_file import CONNECTED_NODES, WAITING_NODES
 from octodb.runtime.surroundings import Pokes, Surroundings
 from octodb.runtime.tls import (
@@ -47,6 +48,7 @@ from octodb.storage.checksums import PrimarySums
 from octodb.storage.database import close_in_child
 from octodb.storage.primary_store import PrimaryStore
 from octodb.storage.snapshot import EverybodysParts, SnapshotReader
+from octodb.sync.allowance import Allowance
 from octodb.sync.effects import (
     Admit,
     AdoptCopy,
@@ -67,14 +69,33 @@ from octodb.sync.effects import (
     Send,
 )
 from octodb.sync.primary import WINDOW_MESSAGES, Decision, PrimaryFacts, PrimarySession, SessionPhase
+from octodb.sync.sign_in_limits import SignInLimits
+from octodb.sync.strangers import CONNECTIONS_MAX, Strangers, network_of
 from octodb.wire.handshake import channel_binding
-from octodb.wire.messages import Message, ProblemReport, RangeRows, Sums
+from octodb.wire.messages import Denied, Message, ProblemReport, RangeRows, Sums
 
 __all__ = ["DEFAULT_LOGIN_FIELDS", "PrimaryEngine", "check_addresses"]
 
 DEFAULT_LOGIN_FIELDS: Final = ({"name": "email"}, {"name": "password", "secret": True})
 # Pushed and not yet committed: more than an honest device has on its way, its window and one large transaction.
 _PUSHED_BYTES_MAX: Final = 80 * 1024 * 1024
+# The same of all devices together: beyond it each may have little on its way, and most wait.
+_ALL_PUSHED_BYTES_MAX: Final = 512 * 1024 * 1024
+_PUSHED_BYTES_SCARCE: Final = 1024 * 1024
+# What is held of messages that are not whole yet, of all devices together: the largest is cut off beyond it.
+_HELD_BYTES_MAX: Final = 512 * 1024 * 1024
+# A connection that is closed has so long to take what it is still sent.
+_CLOSING_S_MAX: Final = 10.0
+# What a device on a slow line must take of it within the time in which it would else have to be heard.
+_PROGRESS_BYTES: Final = 64 * 1024
+# Downloads from their beginning, of one device: each reads its rows and holds a read transaction.
+_DOWNLOADS_BURST: Final = 30
+_DOWNLOADS_PER_S: Final = 0.2
+# New identities for copies of one file: each is a node for ever.
+_ADOPTIONS_BURST: Final = 10
+_ADOPTIONS_PER_S: Final = 1 / 60
+# Files that the process needs beside its connections.
+_FILES_BESIDE: Final = 128
 # Transactions in one group commit: bounds how long a batch holds the write lock.
 _BATCH_TRANSACTIONS_MAX: Final = 4096
 _LOOK_EVERY_S: Final = 0.1
@@ -109,6 +130,10 @@ class _Client:
     subscribed: bool = False
     pushed_bytes: int = 0
     asked: AskAuthorizer | None = None
+    waits: bool = False  # its key is proved, and nobody knows it
+    known: bool = False  # it is no stranger
+    closing_since: float | None = None
+    unsent_bytes: int = 0  # when it last took some of it
 
 
 class PrimaryEngine:
@@ -127,7 +152,7 @@ class PrimaryEngine:
         self._authorizer = authorizer
         self._admit_as_told = admit
         self._service = None if admit is None else AuthorizerService(surroundings, self._admit, emit, self._soon)
-        self._refusals: dict[bytes, str] = {}  # by public key: to be told when their devices ask
+        self._denials: dict[bytes, str] = {}  # by public key: to be told when their devices ask
         self._emit = emit
         self._surroundings = surroundings
         self._lock = surroundings.lock(uri.path)
@@ -160,6 +185,13 @@ class PrimaryEngine:
         self._everybodys = EverybodysParts()
         self._resumable: dict[bytes, tuple[SnapshotReader, float]] = {}  # by token, until when
         self._gone = False  # the file is not at its path any more
+        self._connections_max = _connections_possible()
+        self._strangers: Strangers[_Client] = Strangers(self._connections_max)
+        self._sign_ins = SignInLimits()
+        self._refusals = Refusals()
+        self._pushed_bytes = 0
+        self._downloads: dict[int, Allowance] = {}  # by node
+        self._adoptions: dict[int, Allowance] = {}  # by the node whose copies they are
 
     # --- life ----------------------------------------------------------------------------------------
 
@@ -222,7 +254,8 @@ class PrimaryEngine:
         self._dispatched_id = self._log.last_id()
         self._dispatched_seq = self._log.head()
         self._generation = self._store.generation()
-        self._refusals = self._store.refusals()
+        self._denials = self._store.refusals()
+        self._sign_ins.limit_addresses(self._store.sign_in_limit())
 
     def _own_certificate(self, store: PrimaryStore) -> Certificate:
         """Of ``tls_cert=``; or one that this primary makes for itself once, and keeps in its file."""
@@ -399,6 +432,7 @@ class PrimaryEngine:
             engine_pid=os.getpid() if self.running else None,
             engine_age_s=0.0 if self.running else None,
             last_error=self._last_error,
+            refused=self._refusals.counts,
         )
 
     # --- connections ---------------------------------------------------------------------------------
@@ -411,23 +445,51 @@ class PrimaryEngine:
             lambda: self._dispatched_seq,
             self._surroundings.monotonic(),
             binding,
+            self._sign_ins,
         )
         connection = FramedConnection(
-            lambda message: self._received(client, message), lambda reason: self._lost(client, reason)
+            lambda message: self._received(client, message),
+            lambda reason: self._lost(client, reason),
+            lambda: self._made(client),
         )
         client = _Client(session, connection)
         self._clients[client] = None
         return connection
 
+    def _made(self, client: _Client) -> None:
+        """It is known now where the connection comes from."""
+        session = client.session
+        session.address = network_of(client.connection.host)
+        if len(self._clients) > self._connections_max:
+            self._refuse(client, "connections", f"there are {self._connections_max:,} connections")
+            return
+        for crowded_out in self._strangers.came(session.address, client):
+            self._refuse(crowded_out, "crowded_out", "too many connections that have not signed in")
+
+    def _refuse(self, client: _Client, kind: str, reason: str) -> None:
+        self._note(client, kind, reason)
+        client.connection.send(ProblemReport("busy", reason))
+        client.connection.close(reason)
+
+    def _note(self, client: _Client, kind: str, reason: str, count: int = 1) -> None:
+        node = client.session.node
+        who = client.session.address if node is None else f"node {node.node_id} at {client.session.address}"
+        self._refusals.note(kind, who, reason, self._surroundings.monotonic(), count)
+        self._publish_soon = True
+
     def _received(self, client: _Client, message: Message) -> None:
         try:
             self._handle(client, client.session.receive(message, self._surroundings.monotonic()))
         except ProtocolError as error:
+            client.connection.broke_protocol = True
             client.connection.send(ProblemReport("protocol", str(error)))
             client.connection.close(str(error))
 
     def _lost(self, client: _Client, reason: str) -> None:
         self._clients.pop(client, None)
+        self._strangers.left(client.session.address, client)
+        if client.connection.broke_protocol:
+            self._note(client, "protocol_errors", reason)
         self._bytes[0] += client.connection.bytes_in
         self._bytes[1] += client.connection.bytes_out
         if client.session.node is not None:
@@ -446,6 +508,10 @@ class PrimaryEngine:
         """Its device may come back for the rest."""
         if client.snapshot is not None:
             reader, client.snapshot = client.snapshot, None
+            for token, (other, _) in list(self._resumable.items()):
+                if other.node_id == reader.node_id:  # a device comes back to its last one
+                    del self._resumable[token]
+                    asyncio.create_task(self._reading.run(other.close))  # noqa: RUF006 - the storage thread holds it
             self._resumable[reader.token] = (reader, self._surroundings.monotonic() + _RESUMABLE_S)
             self._close_resumable(_RESUMABLE_COUNT_MAX)
 
@@ -453,6 +519,7 @@ class PrimaryEngine:
         for effect in effects:
             if isinstance(effect, Send):
                 client.connection.send(effect.message)
+                self._note_refusal(client, effect.message)
             elif isinstance(effect, CloseConnection):
                 client.connection.close(effect.reason)
             elif isinstance(effect, AppendPush):
@@ -465,13 +532,36 @@ class PrimaryEngine:
                 if client.task is None:
                     client.task = asyncio.create_task(self._work(client))
                 client.effects.put_nowait(effect)
+        self._note_standing(client)
         self._note_subscription(client)
+
+    def _note_refusal(self, client: _Client, message: Message) -> None:
+        if isinstance(message, ProblemReport) and message.code in _REFUSALS:
+            self._note(client, _REFUSALS[message.code], message.reason)
+        elif isinstance(message, Denied):
+            # its reason is the application's, and may hold what was sent
+            kind = "sign_ins_too_often" if message.code == "too_often" else "sign_ins"
+            self._note(client, kind, f"answered {message.code}")
+
+    def _note_standing(self, client: _Client) -> None:
+        """Strangers are counted otherwise than devices that are known here."""
+        session = client.session
+        if session.awaits_admission and not client.waits:
+            client.waits = True
+            for crowded_out in self._strangers.waits(session.address, client):
+                self._refuse(crowded_out, "crowded_out", "too many devices wait to be admitted")
+        elif session.node is not None and not client.known:
+            client.known = True
+            self._strangers.left(session.address, client)
 
     def _count_pushed(self, client: _Client, push: AppendPush, sign: int) -> None:
         """A device that sends faster than can be committed is not read from, or it would fill the memory."""
-        client.pushed_bytes += sign * sum(len(one.body) for one in push.transactions)
-        if sign < 0 or client.pushed_bytes > _PUSHED_BYTES_MAX:
-            client.connection.read_on(client.pushed_bytes <= _PUSHED_BYTES_MAX)
+        count = sign * sum(len(one.body) for one in push.transactions)
+        client.pushed_bytes += count
+        self._pushed_bytes += count
+        allowed = _PUSHED_BYTES_MAX if self._pushed_bytes <= _ALL_PUSHED_BYTES_MAX else _PUSHED_BYTES_SCARCE
+        if sign < 0 or client.pushed_bytes > allowed:
+            client.connection.read_on(client.pushed_bytes <= allowed)
 
     def _note_subscription(self, client: _Client) -> None:
         if not client.subscribed and client.session.phase is SessionPhase.SERVING:
@@ -493,8 +583,8 @@ class PrimaryEngine:
             older.connection.close("taken over")
 
     def _ask(self, client: _Client, request: AskAuthorizer) -> None:
-        if request.public_key in self._refusals:
-            self._refuse([client])
+        if request.public_key in self._denials:
+            self._deny([client])
             return
         client.asked = request
         self._publish_soon = True
@@ -516,7 +606,7 @@ class PrimaryEngine:
         if client.session.phase is SessionPhase.CLOSED and decision.kind in {"user", "node"}:
             self._background(self._admit_absent(request, decision))
         else:
-            self._handle(client, client.session.authorized(decision))
+            self._handle(client, client.session.authorized(decision, self._surroundings.monotonic()))
 
     async def _admit_absent(self, request: AskAuthorizer, decision: Decision) -> None:
         """Its line was cut while the callback was at work, which may have made a user: asked again it would say that
@@ -535,14 +625,14 @@ class PrimaryEngine:
             if client.session.public_key == request.public_key and client.session.awaits_admission:
                 self._handle(client, client.session.node_found(node))
 
-    def _refuse(self, clients: list[_Client]) -> None:
+    def _deny(self, clients: list[_Client]) -> None:
         """Tell devices that wait what PRAGMA authorize_user or authorize_node said to them."""
         told = list(dict.fromkeys(client.session.public_key for client in clients))
         for client in clients:
-            reason = self._refusals[client.session.public_key]
+            reason = self._denials[client.session.public_key]
             self._handle(client, client.session.authorized(Decision("denied", reason=reason)))
         for key in told:
-            del self._refusals[key]
+            del self._denials[key]
             if self._service is not None:
                 self._service.settled(key)
         self._background(self._forget_refusals(told))
@@ -653,6 +743,11 @@ class PrimaryEngine:
 
     async def _adopt_copy(self, client: _Client, effect: AdoptCopy) -> None:
         assert self._store is not None
+        original = effect.node.node_id
+        allowance = self._adoptions.setdefault(original, Allowance(_ADOPTIONS_BURST, _ADOPTIONS_PER_S))
+        if not allowance.take(self._surroundings.monotonic()):
+            self._refuse(client, "floods", "ever new copies of this device's file ask for identities")
+            return
         token = self._surroundings.random_bytes(16)
         claims = [(claim.nonce, claim.hash, claim.seq) for claim in effect.claims]
         node, known, head = await self._storage.run_patiently(
@@ -683,12 +778,18 @@ class PrimaryEngine:
                 self._handle(client, client.session.snapshot_opened(reader.header, effect.parts))
                 return
             await self._reading.run(reader.close)
+        node = client.session.node
+        assert node is not None
+        allowance = self._downloads.setdefault(node.node_id, Allowance(_DOWNLOADS_BURST, _DOWNLOADS_PER_S))
+        if not allowance.take(self._surroundings.monotonic()):
+            self._refuse(client, "floods", "this device downloads again and again")
+            return
         token = self._surroundings.random_bytes(16)
 
         def work() -> SnapshotReader:
             # twice the window: what was sent and not acknowledged may be asked for again
             db = self._surroundings.reading_connection(self._uri.path, self._uri.file_key)
-            reader = SnapshotReader(db, effect.user_id, token, 2 * WINDOW_MESSAGES, self._everybodys)
+            reader = SnapshotReader(db, effect.user_id, token, 2 * WINDOW_MESSAGES, self._everybodys, node.node_id)
             reader.open()
             return reader
 
@@ -729,8 +830,6 @@ class PrimaryEngine:
             if not batch:
                 self._push_came.clear()
                 continue
-            for client, push in batch:
-                self._count_pushed(client, push, -1)
             requests = [
                 PushRequest(
                     push.node_id,
@@ -748,8 +847,15 @@ class PrimaryEngine:
                 continue
             self._last_error = None
             for (client, _), outcome in zip(batch, outcomes, strict=True):
+                self._note_forged(client, outcome)
                 self._handle(client, client.session.appended(outcome.outcomes))
             self._dispatch(new, last_id)
+
+    def _note_forged(self, client: _Client, outcome: Outcome) -> None:
+        """An honest device's transactions are refused for what is in the way, not for whose rows they change."""
+        for one in outcome.outcomes:
+            if one.rejection is not None and one.rejection.code in {"ownership", "malformed"}:
+                self._note(client, "forged", f"{one.rejection.code}: {one.rejection.message}")
 
     def _take_batch(self) -> list[tuple[_Client, AppendPush]]:
         """As many whole pushes as one commit takes; those of connections that are gone are dropped."""
@@ -757,6 +863,7 @@ class PrimaryEngine:
         count = 0
         while self._pushes and count < _BATCH_TRANSACTIONS_MAX:
             client, push = self._pushes.popleft()
+            self._count_pushed(client, push, -1)
             if client.session.phase is SessionPhase.SERVING:
                 taken.append((client, push))
                 count += len(push.transactions)
@@ -805,9 +912,10 @@ class PrimaryEngine:
         if generation == self._generation:
             return
         self._generation = generation
-        self._refusals = await self._storage.run_patiently(store.refusals)
-        refused = [client for client in self._clients if client.session.public_key in self._refusals]
-        self._refuse([client for client in refused if client.session.awaits_decision])
+        self._denials = await self._storage.run_patiently(store.refusals)
+        refused = [client for client in self._clients if client.session.public_key in self._denials]
+        self._deny([client for client in refused if client.session.awaits_decision])
+        self._sign_ins.limit_addresses(await self._storage.run_patiently(store.sign_in_limit))
         clients: dict[bytes, list[_Client]] = {}
         for client in self._clients:
             clients.setdefault(client.session.public_key, []).append(client)
@@ -875,9 +983,46 @@ class PrimaryEngine:
         while True:
             await asyncio.sleep(1.0)
             now = self._surroundings.monotonic()
-            for client in list(self._clients):
-                self._handle(client, client.session.tick(now))
+            held = 0
+            for client in list(self._clients):  # ten thousand of them, and hardly one with anything to do
+                connection = client.connection
+                held += connection.held_bytes
+                if connection.stuck:
+                    self._note_progress(client, now)
+                if connection.closing:
+                    self._end_closing(client, now)
+                elif effects := client.session.tick(now):
+                    self._handle(client, effects)
+            if held > _HELD_BYTES_MAX:
+                self._bound_held_bytes()
             self._close_resumable(_RESUMABLE_COUNT_MAX)
+            self._downloads = {node: one for node, one in self._downloads.items() if not one.full(now)}
+            self._adoptions = {node: one for node, one in self._adoptions.items() if not one.full(now)}
+
+    def _note_progress(self, client: _Client, now: float) -> None:
+        """A device on a slow line that is not read from, because it has much to take, is no silent one."""
+        unsent = client.connection.unsent_bytes
+        if unsent + _PROGRESS_BYTES <= client.unsent_bytes:
+            client.session.heard(now)
+            client.unsent_bytes = unsent
+        elif unsent > client.unsent_bytes:
+            client.unsent_bytes = unsent
+
+    def _end_closing(self, client: _Client, now: float) -> None:
+        """Who does not read what it is sent would keep a closed connection for ever."""
+        if client.closing_since is None:
+            client.closing_since = now
+        elif now - client.closing_since > _CLOSING_S_MAX:
+            client.connection.abort("the connection was closed")
+
+    def _bound_held_bytes(self) -> None:
+        held = {client: client.connection.held_bytes for client in self._clients}
+        total = sum(held.values())
+        while total > _HELD_BYTES_MAX:
+            largest = max(held, key=held.__getitem__)
+            total -= held.pop(largest)
+            self._note(largest, "floods", "too much is held of messages that do not end")
+            largest.connection.abort("too much is held of messages that do not end")
 
     async def _cut_log(self) -> None:
         """Keep the log from growing for ever: PRAGMA log_keep_days, log_keep_entries."""
@@ -927,6 +1072,31 @@ def _cannot_listen(address: Address, error: OSError) -> ConnectError:
 def _short_info(info: str) -> str:
     said = json.loads(info)
     return json.dumps({key: str(said[key])[:_SAID_CHARACTERS_MAX] for key in DESCRIBED if said.get(key) is not None})
+
+
+# Codes of ProblemReport that say that a peer was refused something; what they count as.
+_REFUSALS: Final = {
+    "signature": "signatures",
+    "network_key": "signatures",
+    "handshake_timeout": "timeouts",
+    "version": "protocol_errors",
+    "gap": "protocol_errors",
+    "corrupt": "protocol_errors",
+    "fork": "forks",
+    "sign_in": "sign_ins_too_often",
+}
+
+
+def _connections_possible() -> int:
+    """Each takes a file of those that the process may open."""
+    try:
+        import resource  # noqa: PLC0415 - not on Windows, where sockets are no files
+    except ImportError:
+        return CONNECTIONS_MAX
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files == resource.RLIM_INFINITY:
+        return CONNECTIONS_MAX
+    return max(16, min(CONNECTIONS_MAX, files - _FILES_BESIDE))
 
 
 def _user(owner: int | str) -> int:

@@ -85,11 +85,18 @@ class Applier:
         self._sql.clear()
         self.triggers.install(shapes)
 
-    def apply_ordered(self, parts: list[tuple[int | str, bytes]], *, check_foreign_keys: bool = False) -> None:
+    def apply_ordered(
+        self,
+        parts: list[tuple[int | str, bytes]],
+        *,
+        check_foreign_keys: bool = False,
+        new_row: Callable[[TableShape, object], None] | None = None,
+    ) -> None:
         """Apply (owner, changeset) parts that belong together: what one stream lets go another may take.
 
         ``check_foreign_keys``: a primary judging a device's transaction. Only rows that ordered operations made are
-        looked at, so that a verdict is the same on every primary.
+        looked at, so that a verdict is the same on every primary. ``new_row(table, row id)`` is called for each row
+        that is inserted, and may raise Refused.
         Raises Refused; ProtocolError for bytes that are no changeset.
         """
         failed: list[_Change] = []
@@ -101,6 +108,8 @@ class Applier:
                 _check_values(shape, op, old, new)
                 _check_owner(shape, op, old, new, owner)
                 row = _with_owner(shape, new, owner) if op == "INSERT" else new
+                if new_row is not None and op == "INSERT" and shape.row_id_column is not None:
+                    new_row(shape, new[shape.key[0]])
                 effective = self._try((shape, op, old, row, owner), failed)
                 if keys is not None and effective and (shape.foreign_keys or shape.referenced_by):
                     keys.note(shape, op, old, new)
@@ -293,6 +302,8 @@ def _check_values(shape: TableShape, op: str, old: Any, new: Any) -> None:
     for i in shape.key:
         if values[i] is None or values[i] is apsw.no_change:
             raise Refused(Rejection("malformed", f"a change of {shape.name} names no key", shape.name))
+        if op == "UPDATE" and new[i] is not apsw.no_change and new[i] != old[i]:
+            raise Refused(Rejection("malformed", f"an update of {shape.name} changes its key", shape.name))
 
 
 def _check_owner(shape: TableShape, op: str, old: Any, new: Any, owner: int | str) -> None:

@@ -24,7 +24,7 @@ from octodb.storage.meta import Meta, Outbox
 from octodb.storage.rebase import IncomingEntry, Rebase
 from octodb.storage.rekeying import Rekeying
 from octodb.storage.shapes import Shapes
-from octodb.storage.snapshot import SnapshotLoader
+from octodb.storage.snapshot import SnapshotLoader, check_sent_rows
 from octodb.storage.staging import Staging
 
 __all__ = [
@@ -362,6 +362,7 @@ class DeviceStore:
             shape = self._rebase.shapes.get(table)
             if not _is_at(self._db, seq) or shape is None or shape.columns != columns:
                 return False
+            check_sent_rows(shape, columns, rows, self.identity().user_id)
             self._rebase.replace_range(shape, low, high, rows)
             self._rebase.finish()
             return True

@@ -15,12 +15,15 @@ from octodb.errors import ConfigError, ProgrammingError
 from octodb.model.file_key import Secret
 from octodb.model.identities import ADMIN_ID, PROVISIONAL_ID_MIN, AuthMode, NodeRecord, Role
 from octodb.storage.meta import LogTables, Meta, NodeTable
+from octodb.storage.row_id_ranges import is_range_used
 
-__all__ = ["LOG_KEEP_DAYS", "PrimaryStore", "node_rows"]
+__all__ = ["LOG_KEEP_DAYS", "SIGN_IN_LIMIT", "PrimaryStore", "node_rows"]
 
 _T = TypeVar("_T")
 # Devices that come back later download anew and keep their queue.
 LOG_KEEP_DAYS: Final = 90.0
+# Sign-ins from one address that may fail before the next have to wait.
+SIGN_IN_LIMIT: Final = 20
 
 
 class PrimaryStore:
@@ -61,6 +64,17 @@ class PrimaryStore:
         if had is not bool(secret):
             self._write(lambda: self._meta.set(has_network_key=int(bool(secret))))
 
+    def sign_in_limit(self) -> int:
+        """How many sign-ins from one address may fail before the next have to wait; 0: any number."""
+        return int(self._meta.get("sign_in_limit", SIGN_IN_LIMIT))
+
+    def set_sign_in_limit(self, count: int) -> None:
+        def work() -> None:
+            self._meta.set(sign_in_limit=count)
+            self._meta.bump_generation()
+
+        self._write(work)
+
     def values(self) -> dict[str, Any]:
         return self._meta.get_all()
 
@@ -93,7 +107,17 @@ class PrimaryStore:
             raise ProgrammingError(f"{wanted} cannot be a node id", hint=f"those are below {PROVISIONAL_ID_MIN:,}")
         if wanted and self._nodes.by_id(wanted) is not None:
             raise ProgrammingError(f"node {wanted} is another device")
-        return self._meta.next_identity(wanted)
+        if wanted:
+            return self._meta.next_identity(wanted)
+        return self._next_node_id()
+
+    def _next_node_id(self) -> int:
+        """Rows that applications numbered themselves may lie in the range of a node that is still to come, which would
+        meet them with its first rows."""
+        node_id = self._meta.next_identity()
+        while is_range_used(self._db, node_id):
+            node_id = self._meta.next_identity()
+        return node_id
 
     def authorize(
         self, public_key: bytes, user_id: int | None, node_type: Role, *, info: str = "{}", node_id: int = 0
@@ -200,7 +224,7 @@ class PrimaryStore:
                 return None, [], 0  # meanwhile: revoking it is revoking its copies
             record = self._nodes.by_key(public_key)
             if record is None:
-                record = NodeRecord(self._meta.next_identity(), original.user_id, original.node_type, public_key)
+                record = NodeRecord(self._next_node_id(), original.user_id, original.node_type, public_key)
                 self._nodes.add(record, info, self._clock())
                 self._nodes.set_copy_of(record.node_id, original.node_id)
             elif self._nodes.copy_of(record.node_id) != original.node_id or record.last_nonce:

@@ -26,6 +26,7 @@ from octodb.storage.local_rows import DATA_ERRORS, LocalRows, LocalUndo
 from octodb.storage.meta import Meta, Outbox, OutboxRow
 from octodb.storage.row_keys import PendingKeys
 from octodb.storage.schema_rules import lossy_tables
+from octodb.storage.sent_schema import run_sent_schema
 from octodb.storage.shapes import LOCAL_PREFIX, Shapes, TableShape, schema_version
 
 __all__ = ["IncomingEntry", "Rebase"]
@@ -327,7 +328,7 @@ class Rebase:
             self._orphans += self.local_objects(shape.name)
         try:
             self.before_schema_change()
-            self._db.execute(sql)
+            run_sent_schema(self._db, sql)
         except DATA_ERRORS:
             self._applier.triggers.install(self.shapes)
             self._change_schema_past_local_things(sql, facts)
@@ -346,7 +347,7 @@ class Rebase:
         objects = self.local_objects()
         self.before_schema_change()
         self.drop_local_objects()
-        self._db.execute(sql)
+        run_sent_schema(self._db, sql)
         self.make_again(objects)
         self.use_schema()
         if shape is not None:

@@ -89,7 +89,13 @@ def plan_schema_change(db: apsw.Connection, shapes: Shapes, role: Role, sql: str
         return SchemaChange(facts, sql, travels=False)
     if facts.action == "create" and facts.object == "trigger":
         sql = complete_trigger(sql, resolver(shapes))
-    return SchemaChange(facts, sql, travels=not _is_private(db, facts))
+    travels = not _is_private(db, facts)
+    if travels and META_PREFIX in fold_name(sql):
+        raise NotSupportedError(
+            f"devices take no schema that names octodb's own tables ({META_PREFIX}…)",
+            hint="leave the name out, also of comments and texts",
+        )
+    return SchemaChange(facts, sql, travels=travels)
 
 
 def check_result(db: apsw.Connection, shapes: Shapes, facts: Ddl) -> None:

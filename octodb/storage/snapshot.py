@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import apsw
 
+from octodb.errors import ProtocolError
 from octodb.model.owners import EVERYBODY
 from octodb.model.snapshots import SnapshotHeader, SnapshotRows, SnapshotTail
 from octodb.model.transactions import CHAIN_START
@@ -22,9 +23,10 @@ from octodb.storage.local_triggers import LocalTriggers
 from octodb.storage.lookup import one_value
 from octodb.storage.meta import LogTables, Meta
 from octodb.storage.schema_rules import shared_objects
+from octodb.storage.sent_schema import run_sent_schema
 from octodb.storage.shapes import Shapes, TableShape
 
-__all__ = ["EverybodysParts", "SnapshotLoader", "SnapshotReader"]
+__all__ = ["EverybodysParts", "SnapshotLoader", "SnapshotReader", "check_sent_rows"]
 
 # A chunk is one message: large enough to be cheap, small enough to show progress and to share the line.
 _CHUNK_BYTES: Final = 192 * 1024
@@ -57,11 +59,18 @@ class SnapshotReader:
     """
 
     def __init__(
-        self, db: apsw.Connection, user_id: int, token: bytes, kept_max: int, everybodys: EverybodysParts | None = None
+        self,
+        db: apsw.Connection,
+        user_id: int,
+        token: bytes,
+        kept_max: int,
+        everybodys: EverybodysParts | None = None,
+        node_id: int = 0,
     ) -> None:
         self._db = db
         self._everybodys = EverybodysParts() if everybodys is None else everybodys
         self.user_id = user_id
+        self.node_id = node_id
         self.token = token
         self._kept: deque[SnapshotRows | SnapshotTail] = deque(maxlen=kept_max)
         self._count = 0
@@ -176,6 +185,20 @@ class SnapshotReader:
             yield SnapshotRows(shape.name, shape.columns, rows)
 
 
+def check_sent_rows(shape: TableShape | None, columns: tuple[str, ...], rows: list[list[Any]], user_id: int) -> None:
+    """Whether a primary may send these rows to a device of ``user_id``: rows of a replicated table, its user's or
+    everybody's. Raises ProtocolError: they would land in what is the device's own."""
+    if shape is None or not shape.replicated:
+        raise ProtocolError("the primary sent rows for a table that is not replicated")
+    if len(columns) != len(shape.columns) or set(columns) != set(shape.columns):
+        raise ProtocolError(f"the primary sent rows of {shape.name} with other columns than it has")
+    owner = columns.index(shape.columns[shape.owner or 0])
+    mine = {user_id, str(user_id), EVERYBODY}  # a column of text holds the number as text
+    for row in rows:
+        if len(row) != len(columns) or not isinstance(row[owner], int | float | str) or row[owner] not in mine:
+            raise ProtocolError(f"the primary sent a row of {shape.name} that is not for this device")
+
+
 class SnapshotLoader:
     """Loads a first download into an empty file, on the engine's connection."""
 
@@ -198,12 +221,15 @@ class SnapshotLoader:
         self._db.execute("BEGIN IMMEDIATE")
         self._header = header
         for sql in (*header.tables, *header.triggers):
-            self._db.execute(sql)
+            run_sent_schema(self._db, sql)
         self._triggers = LocalTriggers(self._db)
-        self._triggers.install(Shapes.read(self._db))
+        self._shapes = Shapes.read(self._db)
+        self._triggers.install(self._shapes)
+        self._user_id = self._meta.get("user_id", 0)
 
     def load(self, part: SnapshotRows) -> None:
         assert self._header is not None, "a download begins with its header"
+        check_sent_rows(self._shapes.get(part.table), part.columns, part.rows, self._user_id)
         columns = ", ".join(quote_name(column) for column in part.columns)
         marks = ", ".join("?" * len(part.columns))
         sql = f"INSERT INTO main.{quote_name(part.table)} ({columns}) VALUES ({marks})"
@@ -224,7 +250,7 @@ class SnapshotLoader:
         self._triggers.drop()
         for sql in tail.schema:
             if sql not in header.triggers:
-                self._db.execute(sql)
+                run_sent_schema(self._db, sql)
         self._meta.set(
             ready=1,
             epoch=header.epoch,

@@ -19,7 +19,9 @@ from octodb.storage.lookup import one_value
 from octodb.storage.meta import Meta
 from octodb.storage.rebase import Rebase
 from octodb.storage.schema_rules import SchemaObject, shared_objects
+from octodb.storage.sent_schema import run_sent_schema
 from octodb.storage.shapes import Shapes, TableShape
+from octodb.storage.snapshot import check_sent_rows
 
 __all__ = ["Staging"]
 
@@ -40,7 +42,9 @@ class Staging:
 
     def begin(self, header: SnapshotHeader) -> None:
         self.abandon()
-        for number, shape in enumerate(_shapes_of(header).replicated()):
+        self._shapes = _shapes_of(header)
+        self._user_id = Meta(self._db).get("user_id", 0)
+        for number, shape in enumerate(self._shapes.replicated()):
             table = f"temp.{_PREFIX}{number}"
             columns = ", ".join(quote_name(column) for column in shape.columns)
             key = ", ".join(quote_name(shape.columns[i]) for i in shape.key)
@@ -50,6 +54,7 @@ class Staging:
         self._header = header
 
     def load(self, part: SnapshotRows) -> None:
+        check_sent_rows(self._shapes.get(part.table), part.columns, part.rows, self._user_id)
         columns = ", ".join(quote_name(column) for column in part.columns)
         marks = ", ".join("?" * len(part.columns))
         sql = f"INSERT OR REPLACE INTO {self._tables[fold_name(part.table)]} ({columns}) VALUES ({marks})"
@@ -114,14 +119,14 @@ class Staging:
         for text in wanted:
             if text not in there:
                 facts = parse_ddl(text)
-                self._db.execute(text)
+                run_sent_schema(self._db, text)
                 changed.add(fold_name(facts.name))
                 rebase.note_index(facts)
         there = {one.sql for one in shared_objects(self._db)}
         for text in tail.schema:
             facts = parse_ddl(text)
             if text not in there and facts.object != "index":
-                self._db.execute(text)
+                run_sent_schema(self._db, text)
                 rebase.note_index(facts)
         rebase.make_again(local_objects)
         rebase.use_schema()  # with the triggers that keep up local tables while rows change
@@ -136,10 +141,10 @@ class Staging:
             if text in there or facts.object != "index":
                 continue
             try:
-                self._db.execute(text)
+                run_sent_schema(self._db, text)
             except DATA_ERRORS:
                 rebase.set_local_rows_aside(facts.table, "an index that is new cannot hold it")
-                self._db.execute(text)
+                run_sent_schema(self._db, text)
 
     def _drop(self, one: SchemaObject) -> None:
         self._db.execute(f"DROP {one.kind} IF EXISTS main.{quote_name(one.name)}")
@@ -183,7 +188,7 @@ def _shapes_of(header: SnapshotHeader) -> Shapes:
     scratch = apsw.Connection(":memory:")
     try:
         for text in header.tables:
-            scratch.execute(text)
+            run_sent_schema(scratch, text)
         return Shapes.read(scratch)
     finally:
         scratch.close()

@@ -614,7 +614,7 @@ class DeviceSync:
         ]
 
     def _on_problem(self, message: ProblemReport, now: float) -> list[Effect]:
-        if message.code in {"closing", "session", "silence"}:
+        if message.code in {"closing", "session", "silence", "busy"}:
             self.last_error = message.reason
             return [CloseConnection(message.reason)]
         if message.code == "fork":

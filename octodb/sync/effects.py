@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from octodb.model.identities import AuthMode, NodeRecord, Role
@@ -83,7 +83,7 @@ class StoreWelcome:
 
     node_id: int
     user_id: int
-    session_token: bytes
+    session_token: bytes = field(repr=False)
     network_id: bytes
 
 
@@ -184,7 +184,7 @@ class AskAuthorizer:
     """Answer with ``PrimarySession.authorized``. action: 'user_signup', 'user_login' or 'new_node'."""
 
     action: str
-    data: str
+    data: str = field(repr=False)
     public_key: bytes
     node_info: str
 
@@ -205,7 +205,7 @@ class OpenSession:
     """Make a token, keep it, and answer with ``PrimarySession.session_opened``."""
 
     node_id: int
-    presented: bytes
+    presented: bytes = field(repr=False)
     node_info: str
 
 
@@ -225,7 +225,7 @@ class ConfirmSession:
 
     node_id: int
     user_id: int
-    token: bytes
+    token: bytes = field(repr=False)
     confirmed_nonce: int
     epoch: bytes
     cursor: int

@@ -21,6 +21,7 @@ serving         the connection's end                                closed
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -31,6 +32,7 @@ from octodb.model.entries import AppendOutcome, LogEntry
 from octodb.model.identities import AuthMode, NodeRecord, Role
 from octodb.model.owners import EVERYBODY
 from octodb.model.snapshots import SnapshotHeader, SnapshotRows, SnapshotTail
+from octodb.sync.allowance import Allowance
 from octodb.sync.effects import (
     Admit,
     AdoptCopy,
@@ -50,6 +52,7 @@ from octodb.sync.effects import (
     ReadSnapshot,
     Send,
 )
+from octodb.sync.sign_in_limits import SignInLimits
 from octodb.wire.handshake import (
     PUBLIC_KEY_BYTES,
     RANDOM_BYTES,
@@ -110,6 +113,11 @@ _SILENCE_S_MAX: Final = 60.0
 _UNPROVED_S_MAX: Final = 20.0
 _CONFIRM_EVERY_S: Final = 5.0
 _CONFIRM_EVERY_COUNT: Final = 1000
+# Sign-ins that are refused on one connection, before it is closed.
+_SIGN_INS_MAX: Final = 20
+# Questions about rows: a table of a million rows that are all damaged takes a thousand. Each reads up to a whole table.
+_QUESTIONS_BURST: Final = 1000
+_QUESTIONS_PER_S: Final = 5.0
 
 
 class SessionPhase(Enum):
@@ -155,6 +163,7 @@ class PrimarySession:
 
     ``dispatched``: position up to which live sessions have been told of new entries (``entries_committed``).
     ``binding``: the channel binding of a TLS connection (wire/handshake.py).
+    ``sign_ins``: what all sessions of this primary have seen fail. ``address``: where the device is, for that.
     """
 
     def __init__(
@@ -164,6 +173,7 @@ class PrimarySession:
         dispatched: Callable[[], int],
         now: float,
         binding: bytes = b"",
+        sign_ins: SignInLimits | None = None,
     ) -> None:
         self._facts = facts
         self._dispatched = dispatched
@@ -198,6 +208,12 @@ class PrimarySession:
         self._confirmed_at = now
         self._early_pushes: list[Effect] = []
         self._head_asked_at: float | None = None  # the newest AskHead without an answer
+        self._head_read_for: float | None = None  # the one that the log is being read for
+        self.address = ""
+        self._sign_ins = SignInLimits() if sign_ins is None else sign_ins
+        self._sign_ins_refused = 0
+        self._attempt = False  # one that counts as underway
+        self._questions = Allowance(_QUESTIONS_BURST, _QUESTIONS_PER_S)
 
     # --- time ----------------------------------------------------------------------------------------
 
@@ -217,6 +233,10 @@ class PrimarySession:
         if self._confirm_due and now - self._confirmed_at > _CONFIRM_EVERY_S:
             return self._confirm(now)
         return []
+
+    def heard(self, now: float) -> None:
+        """The device takes what it is sent, slowly, and cannot be heard meanwhile."""
+        self._last_contact = now
 
     # --- messages ------------------------------------------------------------------------------------
 
@@ -238,6 +258,7 @@ class PrimarySession:
     def closed(self, now: float) -> list[Effect]:
         """The connection is gone: nothing more will be sent."""
         effects = self._confirm(now) if self._confirm_due else []
+        self._settle_attempt(now, failed=True)
         self.phase = SessionPhase.CLOSED
         self.live = False
         return effects
@@ -300,6 +321,7 @@ class PrimarySession:
             return []
         if node is None:
             return self._unknown_node()
+        self._settle_attempt(None, failed=False)
         if node.revoked:
             return self.revoked()
         assert self._hello is not None
@@ -352,13 +374,32 @@ class PrimarySession:
             raise ProtocolError("one sign-in at a time")
         if self._facts.auth is not AuthMode.USER or self.phase is not SessionPhase.UNAUTHORIZED:
             return []  # nobody asked: no error, no effect (contract of user_login)
+        wait_s = self._sign_ins.ask(self.public_key, self.address, now)
+        if wait_s > 0:
+            return self._sign_in_refused("too_often", f"too many attempts; try again in {math.ceil(wait_s)} s")
         action = "user_signup" if isinstance(message, Signup) else "user_login"
         self.phase = SessionPhase.DECIDING
+        self._attempt = True
         self.asked = action
         return [AskAuthorizer(action, message.data, self.public_key, self.node_info)]
 
-    def authorized(self, decision: Decision) -> list[Effect]:
+    def _sign_in_refused(self, code: str, reason: str) -> list[Effect]:
+        self._sign_ins_refused += code != "error"  # which is the authorization logic's
+        told: list[Effect] = [Send(Denied(code, reason))]
+        if self._sign_ins_refused < _SIGN_INS_MAX:
+            return told
+        return told + self._close("sign_in", "too many attempts to sign in")
+
+    def _settle_attempt(self, now: float | None, *, failed: bool) -> None:
+        """A sign-in has its answer. One whose connection is cut meanwhile counts as failed: its maker tries again."""
+        if self._attempt:
+            self._attempt = False
+            at = self._last_contact if now is None else now
+            self._sign_ins.answered(self.public_key, self.address, at, failed=failed)
+
+    def authorized(self, decision: Decision, now: float | None = None) -> list[Effect]:
         """The answer to AskAuthorizer; also what is decided after an answer 'later'."""
+        self._settle_attempt(now, failed=decision.kind == "denied")
         if not self.awaits_decision:
             return []
         if decision.kind in {"user", "node"}:
@@ -369,7 +410,7 @@ class PrimarySession:
         # nobody sits before a node to try again
         self._ask_again = decision.kind == "error" and self.asked == "new_node"
         self.asked = ""
-        return [Send(Denied(decision.kind, decision.reason))]
+        return self._sign_in_refused(decision.kind, decision.reason)
 
     def session_opened(self, token: bytes, head: int) -> list[Effect]:
         """The answer to OpenSession. ``token`` b'': the token the device has is unknown here."""
@@ -516,7 +557,7 @@ class PrimarySession:
         effects = self._send_entries(entries, through, more=not self.live)
         if not self.live:
             return effects + self._continue()
-        return effects if self._head_asked_at is None else [*effects, ReadHead()]
+        return [*effects, *self._read_head()]
 
     def entries_committed(self, entries: list[LogEntry], through: int) -> list[Effect]:
         """New entries, all that there are between the last call and ``through``; those of others are left out here."""
@@ -620,19 +661,28 @@ class PrimarySession:
     def _on_ask_head(self, message: AskHead, now: float) -> list[Effect]:
         """Only the newest question is kept: its answer answers those before it. Catching up comes first."""
         self._head_asked_at = message.asked_at
-        return [ReadHead()] if self.live else []
+        return self._read_head() if self.live else []
+
+    def _read_head(self) -> list[Effect]:
+        """One reading at a time: whoever asks without pause has no more of them waiting."""
+        if self._head_asked_at is None or self._head_read_for is not None:
+            return []
+        self._head_read_for = self._head_asked_at
+        return [ReadHead()]
 
     def head_read(self) -> list[Effect]:
         """The answer to ReadHead: this session was told of everything that was in the log."""
-        if not self.live or self._head_asked_at is None:
+        asked_at, self._head_read_for = self._head_read_for, None
+        if not self.live or asked_at is None:
             return []
-        asked_at, self._head_asked_at = self._head_asked_at, None
-        return [Send(Head(asked_at, self._dispatched()))]
+        if asked_at == self._head_asked_at:
+            self._head_asked_at = None
+        return [Send(Head(asked_at, self._dispatched())), *self._read_head()]
 
     def _on_ask_sums(self, message: AskSums, now: float) -> list[Effect]:
         """One at a time: a device that asks again before it is answered would make us compute for nothing."""
         assert self.node is not None
-        if self._summing or not self.live:
+        if self._summing or not self.live or not self._questions.take(now):
             return [Send(Sums(0, [], []))]
         self._summing = True
         return [ComputeSums(self.node.user_id, message)]
@@ -643,7 +693,7 @@ class PrimarySession:
 
     def _on_ask_rows(self, message: AskRows, now: float) -> list[Effect]:
         assert self.node is not None
-        if self._summing or not self.live:
+        if self._summing or not self.live or not self._questions.take(now):
             return [Send(RangeRows(0, [], []))]
         self._summing = True
         return [FetchRows(self.node.user_id, message)]

@@ -46,6 +46,11 @@ class FrameDecoder:
         self._buffer = bytearray()
         self._message = bytearray()
 
+    @property
+    def held_bytes(self) -> int:
+        """What is held of a message that is not whole yet."""
+        return len(self._buffer) + len(self._message)
+
     def feed(self, data: bytes) -> list[bytes]:
         """Take bytes from the stream and return the messages they complete, in order.
 

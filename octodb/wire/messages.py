@@ -76,6 +76,9 @@ HANDSHAKE_BYTES_MAX: Final = 64 * 1024
 MESSAGE_BYTES_MAX: Final = 72 * 1024 * 1024
 
 
+# What a copied file claims: its queue and what it keeps of what was accepted. Each is looked for in one transaction.
+CLAIMS_MAX: Final = 500_000
+
 # Positions, nonces, ids and counters: what SQLite can store, and never negative.
 Count = Annotated[int, msgspec.Meta(ge=0, le=0x7FFFFFFFFFFFFFFF)]
 
@@ -145,13 +148,20 @@ class Revoked(msgspec.Struct, array_like=True, frozen=True, tag=6):
 class Signup(msgspec.Struct, array_like=True, frozen=True, tag=7):
     data: str
 
+    def __repr__(self) -> str:
+        """A message may end up in a traceback or a log, and this one holds a password."""
+        return "Signup(…)"
+
 
 class Login(msgspec.Struct, array_like=True, frozen=True, tag=8):
     data: str
 
+    def __repr__(self) -> str:
+        return "Login(…)"
+
 
 class Denied(msgspec.Struct, array_like=True, frozen=True, tag=10):
-    """Primary → device. ``code``: 'denied' (wrong data) or 'error' (the authorizer failed; try later)."""
+    """Primary → device. ``code``: 'denied' (wrong data), 'error' (the authorizer failed; try later) or 'too_often'."""
 
     code: str
     reason: str
@@ -324,7 +334,7 @@ class Adopt(msgspec.Struct, array_like=True, frozen=True, tag=26):
 
     public_key: bytes
     signature: bytes
-    claims: list[Claim]
+    claims: Annotated[list[Claim], msgspec.Meta(max_length=CLAIMS_MAX)]
 
 
 class Adopted(msgspec.Struct, array_like=True, frozen=True, tag=27):

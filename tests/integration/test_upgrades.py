@@ -100,8 +100,8 @@ import os, signal, sys, octodb
 from octodb.storage import upgrades
 
 def then_die(function):
-    def dying(*arguments):
-        function(*arguments)
+    def dying(*arguments, **options):
+        function(*arguments, **options)
         print("dying", flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
     return dying

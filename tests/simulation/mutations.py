@@ -30,7 +30,7 @@ def _dedupe():
     def again(self, request, pushed, batch):
         last = batch.last_nonce(request.node_id)
         if last is not None and pushed.body and pushed.nonce <= last:
-            self._judge(request.user_id, pushed.body)
+            self._judge(request.user_id, pushed.body, request.node_id)
         return append_one(self, request, pushed, batch)
 
     return mock.patch.object(EmbeddedLog, "_append_one", again)
@@ -137,9 +137,9 @@ def _full_is_rejection():
     """A transaction for which the primary's disk has no room is rejected."""
     judge = EmbeddedLog._judge
 
-    def reject(self, user_id, data):
+    def reject(self, user_id, data, node_id):
         try:
-            return judge(self, user_id, data)
+            return judge(self, user_id, data, node_id)
         except apsw.FullError as error:
             return Rejection("constraint", str(error))
 

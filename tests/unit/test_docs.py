@@ -9,10 +9,13 @@ import pytest
 import octodb.errors
 from octocli.main import COMMANDS, cli
 from octodb.model import node_uri
+from octodb.runtime import primary_engine, refusals
 from octodb.runtime.authorizer import CALLBACK_NAMES
 from octodb.runtime.events import EVENTS
 from octodb.runtime.pragmas import PRAGMA_NAMES
 from octodb.storage import backups, meta
+from octodb.storage.primary_store import SIGN_IN_LIMIT
+from octodb.sync import sign_in_limits, strangers
 from octodb.wire import messages
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -81,3 +84,21 @@ def test_files_named_in_the_architecture_exist():
     named = set(re.findall(r"`((?:\w+/)*\w+\.py)`", text_of("ARCHITECTURE.md")))
     known = [str(path.relative_to(ROOT)) for part in ("oct*", "tests") for path in ROOT.glob(f"{part}/**/*.py")]
     assert not [name for name in named if not any(path.endswith(name) for path in known)]
+
+
+def test_the_limits_in_the_document_are_those_in_the_code():
+    text = text_of("docs/limits.md")
+    assert not [kind for kind in refusals.KINDS if f"| `{kind}` |" not in text]
+    assert sign_in_limits.FAILURES_OF_ADDRESS == SIGN_IN_LIMIT
+    for number, row in (
+        (strangers.CONNECTIONS_MAX, "connections in all"),
+        (strangers.UNPROVED_OF_ADDRESS_MAX, "whose key is not proved"),
+        (strangers.UNPROVED_MAX, "the same in all"),
+        (strangers.WAITING_OF_ADDRESS_MAX, "proved, and not admitted"),
+        (SIGN_IN_LIMIT, "sign-ins that failed, of one address"),
+        (primary_engine._DOWNLOADS_BURST, "downloads from the beginning"),
+        (primary_engine._ADOPTIONS_BURST, "new identities for copies"),
+        (messages.CLAIMS_MAX, "new identities for copies"),
+    ):
+        line = next(line for line in text.splitlines() if line.startswith(f"| {row}"))
+        assert f"{number:,}" in line, row

@@ -15,6 +15,13 @@ class Transport(asyncio.Transport):
         self.written = b""
         self.unsent = 0
         self.ended = ""
+        self.reads = True
+
+    def pause_reading(self):
+        self.reads = False
+
+    def resume_reading(self):
+        self.reads = True
 
     def write(self, data):
         self.written += data
@@ -110,3 +117,45 @@ def test_a_peer_that_does_not_read_is_cut_off_with_what_was_kept_for_it(story):
 def test_what_is_sent_can_be_read(story):
     story.connection.send(Login("é"))
     assert decode_message(story.transport.written[4:]) == Login("é")
+
+
+def test_a_stranger_who_does_not_read_is_cut_off_soon(story):
+    story.transport.unsent = 2 << 20
+    story.connection.trust()
+    story.connection.send(Ping(1.0))
+    assert story.transport.ended == ""
+    stranger = Story()
+    stranger.transport.unsent = 2 << 20
+    stranger.connection.send(Ping(1.0))
+    assert stranger.transport.ended == "aborted"
+
+
+def test_an_accepted_connection_is_not_read_from_while_the_other_side_does_not_read():
+    connection = FramedConnection(lambda message: None, lambda reason: None, lambda: None)
+    transport = Transport()
+    connection.connection_made(transport)
+    connection.pause_writing()
+    connection.read_on(True)
+    assert not transport.reads
+    connection.read_on(False)
+    connection.resume_writing()
+    assert not transport.reads  # for the other reason, still
+    connection.read_on(True)
+    assert transport.reads
+
+
+def test_a_device_always_reads(story):
+    story.connection.pause_writing()
+    assert story.transport.reads
+
+
+def test_what_is_held_of_a_message_is_told(story):
+    story.connection.data_received(frame(Ping(1.0))[:-1])
+    assert story.connection.held_bytes == len(frame(Ping(1.0))) - 1
+    story.connection.data_received(frame(Ping(1.0))[-1:])
+    assert story.connection.held_bytes == 0
+
+
+def test_who_breaks_the_protocol_is_marked(story):
+    story.connection.data_received(b"\xff" * 4)
+    assert story.connection.broke_protocol

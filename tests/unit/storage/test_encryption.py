@@ -55,8 +55,16 @@ def test_a_plain_file_needs_no_encryption(plain_build, tmp_path):
 @pytest.mark.parametrize("hollow", [types.ModuleType("apsw"), None], ids=["in pieces", "missing"])
 def test_a_module_in_pieces_is_told_at_import(monkeypatch, hollow):
     monkeypatch.setitem(sys.modules, "apsw", hollow)
-    with pytest.raises(ImportError, match="--force-reinstall --no-deps apsw") as caught:
+    with pytest.raises(ImportError, match="--force-reinstall --no-deps 'apsw") as caught:
         importlib.reload(installation)
     assert "one was removed" in str(caught.value)
     monkeypatch.undo()
     importlib.reload(installation)
+
+
+def test_a_build_that_reads_old_states_is_not_used_for_nodes(monkeypatch, tmp_path):
+    monkeypatch.setattr(apsw, "sqlite_lib_version", lambda: "3.54.0")
+    with pytest.raises(octodb.ConfigError, match="reading an old state") as caught:
+        octodb.connect(f"file:{tmp_path}/app.db?node=primary")
+    assert "!=3.54.0" in caught.value.hint
+    octodb.connect(tmp_path / "plain.db").close()

@@ -133,10 +133,10 @@ def test_everybodys_rows_are_read_once_for_all_who_come_while_they_are_the_same(
 def test_a_download_that_breaks_off_leaves_nothing(world):
     _, device = world(SCHEMA)
     before = device.rows("SELECT * FROM sqlite_schema"), device.store.cursor()
-    header = SnapshotHeader(99, b"epoch", b"all", b"user", 99, ("CREATE TABLE n (a)",), 1)
+    header = SnapshotHeader(99, b"epoch", b"all", b"user", 99, ("CREATE TABLE n (a PRIMARY KEY, row_owner)",), 1)
     loader = device.store.snapshot
     loader.begin(header)
-    loader.load(SnapshotRows("n", ("a",), [[1]]))
+    loader.load(SnapshotRows("n", ("a", "row_owner"), [[1, "*"]]))
     assert loader.is_loading(header)
     loader.begin(header)  # the next connection, before anybody said that the first is gone
     loader.abandon()
