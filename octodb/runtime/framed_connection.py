@@ -55,6 +55,8 @@ class FramedConnection(asyncio.Protocol):
         self._reason = ""
         self._peer = ""
         self.host = ""
+        self.handshake: asyncio.Task[None] | None = None  # while TLS is not agreed on yet
+        self.refused = False  # closed before it was made
         self._wanted = True  # see read_on
         self.stuck = False  # the other side does not read, and is not read from
         self._reads = True
@@ -100,6 +102,11 @@ class FramedConnection(asyncio.Protocol):
         self._transport = None
         reason = self._reason or (str(error) if error else "the other side closed the connection")
         self._lost(reason)
+
+    def never_made(self, reason: str) -> None:
+        """TLS was not agreed on: ``lost`` is told, unless it is after ``connection_made``, when asyncio tells it."""
+        if self._transport is None and not self._peer:
+            self._lost(self._reason or reason)
 
     # --- ours ----------------------------------------------------------------------------------------
 
@@ -161,11 +168,17 @@ class FramedConnection(asyncio.Protocol):
 
     def close(self, reason: str) -> None:
         """Send what is buffered and close. ``lost`` is called with ``reason``."""
-        if self._transport is not None and not self._transport.is_closing():
+        self.refused = self._transport is None
+        if self.handshake is not None:
+            self.abort(reason)
+        elif self._transport is not None and not self._transport.is_closing():
             self._reason = self._reason or reason
             self._transport.close()
 
     def abort(self, reason: str) -> None:
-        if self._transport is not None:
+        if self.handshake is not None and self._transport is None:
+            self._reason = self._reason or reason
+            self.handshake.cancel()
+        elif self._transport is not None:
             self._reason = self._reason or reason
             self._transport.abort()

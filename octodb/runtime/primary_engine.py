@@ -43,6 +43,7 @@ from octodb.runtime.tls import (
     make_certificate,
     server_context,
 )
+from octodb.runtime.tls_listener import TlsListener, listening_sockets
 from octodb.storage.apsw_errors import explained
 from octodb.storage.checksums import PrimarySums
 from octodb.storage.database import close_in_child
@@ -110,7 +111,6 @@ _SAID_CHARACTERS_MAX: Final = 200
 # How long a stop waits for what callbacks and administrators have decided to be written down.
 _CHORES_S_MAX: Final = 2.0
 _LISTEN_BACKLOG: Final = 1024
-_TLS_HANDSHAKE_S_MAX: Final = 10.0
 # How long the frozen state of a download that was cut off is kept, and how many: each holds a read transaction.
 _RESUMABLE_S: Final = 60.0
 _RESUMABLE_COUNT_MAX: Final = 64
@@ -166,7 +166,7 @@ class PrimaryEngine:
         self._clients: dict[_Client, None] = {}  # in the order they came
         self._by_user: dict[int, dict[_Client, None]] = {}
         self._by_node: dict[int, _Client] = {}  # the served ones
-        self._servers: list[asyncio.Server] = []
+        self._servers: list[asyncio.Server | TlsListener] = []
         self._certificate: Certificate | None = None  # with tls:// addresses
         self._tasks: list[asyncio.Task[None]] = []
         self._chores: set[asyncio.Task[None]] = set()  # the loop alone would forget them
@@ -263,22 +263,21 @@ class PrimaryEngine:
             return load_certificate(self._uri.tls)
         return check_certificate(*store.certificate(lambda: make_certificate(self._uri.bind)))
 
-    async def _listen(self, address: Address) -> asyncio.Server:
+    async def _listen(self, address: Address) -> asyncio.Server | TlsListener:
         loop = asyncio.get_running_loop()
-        options: dict[str, Any] = {}
-        binding = b""
-        if address.tls:
-            assert self._certificate is not None
-            binding = channel_binding(self._certificate.der)
-            options = {"ssl": server_context(self._certificate), "ssl_handshake_timeout": _TLS_HANDSHAKE_S_MAX}
         try:
+            if address.tls:
+                assert self._certificate is not None
+                binding = channel_binding(self._certificate.der)
+                sockets = await listening_sockets(address.host, address.port, _LISTEN_BACKLOG)
+                context = server_context(self._certificate)
+                return TlsListener(sockets, context, lambda host: self._knocked(host, binding))
             return await loop.create_server(
-                lambda: self._accept(binding),
+                lambda: self._accept(b"").connection,
                 address.host,
                 address.port,
                 backlog=_LISTEN_BACKLOG,
                 reuse_address=True,
-                **options,
             )
         except OSError as error:
             raise _cannot_listen(address, error) from None
@@ -437,7 +436,7 @@ class PrimaryEngine:
 
     # --- connections ---------------------------------------------------------------------------------
 
-    def _accept(self, binding: bytes) -> FramedConnection:
+    def _accept(self, binding: bytes) -> _Client:
         assert self._facts is not None
         session = PrimarySession(
             self._facts,
@@ -454,12 +453,22 @@ class PrimaryEngine:
         )
         client = _Client(session, connection)
         self._clients[client] = None
-        return connection
+        return client
+
+    def _knocked(self, host: str, binding: bytes) -> FramedConnection:
+        """Somebody wants to speak TLS; counted from now on."""
+        client = self._accept(binding)
+        self._came(client, host)
+        return client.connection
 
     def _made(self, client: _Client) -> None:
+        if not client.session.address:
+            self._came(client, client.connection.host)
+
+    def _came(self, client: _Client, host: str) -> None:
         """It is known now where the connection comes from."""
         session = client.session
-        session.address = network_of(client.connection.host)
+        session.address = network_of(host)
         if len(self._clients) > self._connections_max:
             self._refuse(client, "connections", f"there are {self._connections_max:,} connections")
             return

@@ -14,11 +14,11 @@ import time
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-from tests.attacks import on_devices, on_identity, on_limits, on_rows, relays
+from tests.attacks import on_devices, on_identity, on_limits, on_rows
 from tests.attacks.arena import SCHEMA, Arena
 
 PROJECT = Path(__file__).parents[2]
-AT_PRIMARIES = [*on_rows.ATTACKS, *on_identity.ATTACKS, *on_limits.ATTACKS, *relays.ATTACKS]
+AT_PRIMARIES = [*on_rows.ATTACKS, *on_identity.ATTACKS, *on_limits.ATTACKS]
 # Messages of a known device may be 72 MiB and exist three times while they are read; unfinished ones 512 MiB in all.
 GROWTH_MB_MAX = 900
 

@@ -10,7 +10,8 @@ import pytest
 from cryptography import x509
 
 import octodb
-from octodb.runtime import tls
+from octodb.runtime import tls, tls_listener
+from octodb.sync import strangers
 from tests.integration.conftest import wait_for
 from tests.integration.tls_relay import TlsRelay
 
@@ -146,6 +147,52 @@ def test_without_the_channel_binding_the_relay_would_read_everything(world):
         assert device.wait_ready(15), str(device.sync_status)
         assert writes_and_syncs(device)
         assert b"hello" in relay.seen
+
+
+# --- handshakes that are never finished ----------------------------------------------------------------------
+
+
+def knock(world, count):
+    host, port = world.address.removeprefix("tls://").rsplit(":", 1)
+    return [world.stack.enter_context(socket.create_connection((host, int(port)))) for _ in range(count)]
+
+
+def is_closed(connection):
+    connection.setblocking(False)
+    try:
+        return connection.recv(1) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
+def connections_of(primary):
+    return primary._statements.node._engine._clients
+
+
+def test_they_end_and_leave_nothing(world):
+    with mock.patch.object(tls_listener, "_HANDSHAKE_S_MAX", 0.5):
+        primary = world.primary()
+        silent = knock(world, 5)
+        wait_for(lambda: len(connections_of(primary)) == 5)
+        (noisy,) = knock(world, 1)
+        noisy.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        wait_for(lambda: all(is_closed(one) for one in [*silent, noisy]))
+        wait_for(lambda: not connections_of(primary))
+    device = world.device(f"&tls_pin={world.pin}")
+    assert device.wait_ready(15), device.sync_status
+
+
+def test_an_address_has_few_of_them_and_the_oldest_gives_way(world):
+    with mock.patch.object(strangers, "UNPROVED_OF_ADDRESS_MAX", 8):
+        primary = world.primary()
+        silent = knock(world, 20)
+        wait_for(lambda: [is_closed(one) for one in silent] == [True] * 12 + [False] * 8)
+        assert primary.sync_status["refused"]["crowded_out"] == 12
+        device = world.device(f"&tls_pin={world.pin}")
+        assert device.wait_ready(15), device.sync_status
+        wait_for(lambda: len(connections_of(primary)) <= 9)
 
 
 # --- the network key ---------------------------------------------------------------------------------------
