@@ -4,7 +4,7 @@ _octodb() {
   local command="" i words actions=""
   COMPREPLY=()
   for ((i = 1; i < COMP_CWORD; i++)); do
-    case " connect shell signup login whoami status transactions serve nodes backup restore encrypt verify doctor demo " in *" ${COMP_WORDS[i]} "*) command="${COMP_WORDS[i]}"; break ;; esac
+    case " connect shell signup login whoami status transactions serve nodes accounts backup restore encrypt verify doctor demo " in *" ${COMP_WORDS[i]} "*) command="${COMP_WORDS[i]}"; break ;; esac
   done
   case "$before" in
     --wait) COMPREPLY=($(compgen -W "ready synced none" -- "$word")); return ;;
@@ -12,7 +12,7 @@ _octodb() {
     --state) COMPREPLY=($(compgen -W "pending rejected" -- "$word")); return ;;
   esac
   case "$command" in
-    "") words="connect shell signup login whoami status transactions serve nodes backup restore encrypt verify doctor demo -q --quiet --no-color --debug --version -h --help" ;;
+    "") words="connect shell signup login whoami status transactions serve nodes accounts backup restore encrypt verify doctor demo -q --quiet --no-color --debug --version -h --help" ;;
     connect) words="-c -f --wait --readonly --data --timeout -h --help" ;;
     shell) words="-c -f --readonly -h --help" ;;
     signup) words="--data --timeout -h --help" ;;
@@ -22,6 +22,7 @@ _octodb() {
     transactions) words="--state --json -h --help" actions="show retry drop export" ;;
     serve) words="--bind --init --accounts --no-sign-up --authorizer -h --help" ;;
     nodes) words="--json --state --user --reason -h --help" actions="authorize refuse revoke" ;;
+    accounts) words="--json -h --help" actions="add passwd remove" ;;
     backup) words="--json -h --help" ;;
     restore) words="--check --force --json -h --help" ;;
     encrypt) words="-h --help" ;;

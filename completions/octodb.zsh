@@ -22,6 +22,7 @@ _octodb() {
         'transactions:A device'\''s queue and dead letters\: list, show, retry, drop, export.'
         'serve:Run a primary.'
         'nodes:A primary'\''s devices\: list, authorize, refuse, revoke.'
+        'accounts:A primary'\''s e-mail accounts\: list, add, passwd, remove.'
         'backup:Copy a database while it is served, and check the copy.'
         'restore:Make a database from a backup, or check a backup.'
         'encrypt:Encrypt a database, change its key, or decrypt it.'
@@ -41,6 +42,7 @@ _octodb() {
         transactions) _arguments '--state[Only these.]:value:(pending rejected)' '--json[One JSON object.]' '(-h --help)'{-h,--help}'[Show the help.]' '1: :_alternative "actions:action:(show retry drop export)" "files:database:_files"' '*:database:_files' ;;
         serve) _arguments '--bind[Where to listen: tls:// or tcp://HOST:PORT (0: a free port).]:value:_files' '--init[Run this SQL, in one transaction, if the database is new.]:value:_files' '--accounts[Built-in accounts: e-mail and password.]' '--no-sign-up[With --accounts: nobody can make an account.]' '--authorizer[Python code, or a service (tcp://HOST:PORT), that decides who may connect.]:value:_files' '(-h --help)'{-h,--help}'[Show the help.]' '*:database:_files' ;;
         nodes) _arguments '--json[JSON lines.]' '--state[Only those in this state: connected, known, revoked or waiting.]:value:_files' '--user[Whose device it is; 0 (default) makes a new user.]:value:_files' '--reason[What its user reads.]:value:_files' '(-h --help)'{-h,--help}'[Show the help.]' '1: :_alternative "actions:action:(authorize refuse revoke)" "files:database:_files"' '*:database:_files' ;;
+        accounts) _arguments '--json[JSON lines.]' '(-h --help)'{-h,--help}'[Show the help.]' '1: :_alternative "actions:action:(add passwd remove)" "files:database:_files"' '*:database:_files' ;;
         backup) _arguments '--json[One JSON object.]' '(-h --help)'{-h,--help}'[Show the help.]' '*:database:_files' ;;
         restore) _arguments '--check[Read BACKUP to its end and make nothing.]' '--force[Where TARGET exists, keep that as TARGET.before-restore.]' '--json[One JSON object.]' '(-h --help)'{-h,--help}'[Show the help.]' '*:database:_files' ;;
         encrypt) _arguments '(-h --help)'{-h,--help}'[Show the help.]' '*:database:_files' ;;

@@ -31,6 +31,7 @@ COMMANDS: Final = (
     "transactions",
     "serve",
     "nodes",
+    "accounts",
     "backup",
     "restore",
     "encrypt",

@@ -138,6 +138,20 @@ def with_service(target: Target, address: str | None) -> Target:
     return read_target(with_parameters(uri, authorizer=address))
 
 
+def open_beside_server(uri: str | None, *, why: str) -> octodb.Connection:
+    """A primary's file, without listening: to look after it must not start to serve.
+
+    ``why``: why it must be a primary's. Raises Failure (exit 2) where it is not, exit 3 where there is none.
+    """
+    target = choose_target(uri, role="primary")
+    if target.role != "primary":
+        fix = "name the primary's file: primary.db"
+        raise Failure(f"{target.path} is no primary's database", why=why, fix=fix, code=Exit.USAGE)
+    if not os.path.exists(target.path):
+        raise Failure(f"there is no database {target.path}", fix="name the primary's file", code=Exit.CANNOT_OPEN)
+    return open_database(beside_server(read_target(without_parameters(target.uri, "bind"))))
+
+
 class Primary:
     """One primary for the life of the command."""
 

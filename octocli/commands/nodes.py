@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -40,8 +39,10 @@ def command() -> None:
 @click.pass_context
 def _list(ctx: click.Context, uri: str | None, as_json: bool, state: str | None) -> None:
     """List the devices of a primary."""
+    from octocli.primary import open_beside_server
+
     terminal = terminal_of(ctx)
-    with contextlib.closing(_open(uri)) as conn:
+    with contextlib.closing(open_beside_server(uri, why="devices are known to primaries")) as conn:
         found = [node for node in _nodes(conn) if state is None or node["state"] == state]
     if not found and not as_json:
         terminal.say("no device is known here yet" if state is None else f"no device is {state}")
@@ -59,7 +60,9 @@ def _list(ctx: click.Context, uri: str | None, as_json: bool, state: str | None)
 @click.pass_context
 def _authorize(ctx: click.Context, node: str, uri: str | None, user: int | None) -> None:
     """Admit the device with this public key, whether it waits or comes later."""
-    with contextlib.closing(_open(uri)) as conn:
+    from octocli.primary import open_beside_server
+
+    with contextlib.closing(open_beside_server(uri, why="devices are known to primaries")) as conn:
         key = _key_of(conn, node, known_only=False)
         node_id, user_id = _admit(conn, key, "secondary" if user is None else str(user), has_user=user is not None)
     terminal_of(ctx).say(f"admitted: node {node_id} of user {user_id}")
@@ -73,7 +76,9 @@ def _authorize(ctx: click.Context, node: str, uri: str | None, user: int | None)
 @click.pass_context
 def _refuse(ctx: click.Context, node: str, uri: str | None, reason: str) -> None:
     """Refuse a device that waits; it may ask again."""
-    with contextlib.closing(_open(uri)) as conn:
+    from octocli.primary import open_beside_server
+
+    with contextlib.closing(open_beside_server(uri, why="devices are known to primaries")) as conn:
         key = _key_of(conn, node, known_only=False)
         _admit(conn, key, f"-1:{reason}", has_user=False)
     terminal_of(ctx).say("refused")
@@ -89,30 +94,12 @@ def _revoke(ctx: click.Context, node: str, uri: str | None) -> None:
 
     What it had sent stays. It keeps its data and its queue, and is told.
     """
-    with contextlib.closing(_open(uri)) as conn:
+    from octocli.primary import open_beside_server
+
+    with contextlib.closing(open_beside_server(uri, why="devices are known to primaries")) as conn:
         name = node if _is_id(node) else _key_of(conn, node, known_only=True)
         _run(conn, "revoke_node", name)
     terminal_of(ctx).say(f"revoked: {node}")
-
-
-def _open(uri: str | None) -> octodb.Connection:
-    """The primary's file, without listening: a look must not start to serve."""
-    from octocli.database import open_database
-    from octocli.failure import Exit, Failure
-    from octocli.primary import beside_server
-    from octocli.target import choose_target, read_target, without_parameters
-
-    target = choose_target(uri, role="primary")
-    if target.role != "primary":
-        raise Failure(
-            f"{target.path} is no primary's database",
-            why="devices are known to primaries",
-            fix="name the primary's file: octodb nodes primary.db",
-            code=Exit.USAGE,
-        )
-    if not os.path.exists(target.path):
-        raise Failure(f"there is no database {target.path}", fix="name the primary's file", code=Exit.CANNOT_OPEN)
-    return open_database(beside_server(read_target(without_parameters(target.uri, "bind"))))
 
 
 def _nodes(conn: octodb.Connection) -> list[dict[str, Any]]:

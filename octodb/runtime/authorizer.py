@@ -9,9 +9,10 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any, Final
 
-from octodb.model.admissions import DENIED, LATER
+from octodb.model.admissions import DENIED, FAILED, LATER
 from octodb.model.identities import Role
 from octodb.runtime.events import EventThread
 from octodb.sync.effects import AskAuthorizer
@@ -30,7 +31,8 @@ _USER_ID_MAX: Final = 0x7FFFFFFFFFFFFFFF  # what SQLite can store
 
 
 class CallbackAuthorizer:
-    """Calls the registered functions. ``answer`` is called on the callback thread with each decision."""
+    """Calls the registered functions. ``answer`` is called on the callback thread with each decision, or on the thread
+    that completes the Future which a function returned."""
 
     def __init__(self, thread: EventThread) -> None:
         self._thread = thread
@@ -87,7 +89,10 @@ class CallbackAuthorizer:
                     raise
                 _tell_without_secrets(request.action, error)
                 return
-            answer(_decision(request.action, result))
+            if isinstance(result, Future):
+                result.add_done_callback(lambda done: answer(_late_decision(request.action, done)))
+            else:
+                answer(_decision(request.action, result))
 
         self._thread.submit(work)
 
@@ -103,14 +108,22 @@ def _tell_without_secrets(action: str, error: Exception) -> None:
     )
 
 
+def _late_decision(action: str, done: Future[Any]) -> Decision:
+    """Of a function that returned a Future, so as not to hold up the callback thread."""
+    error = None if done.cancelled() else done.exception()
+    if isinstance(error, Exception):
+        _tell_without_secrets(action, error)
+    return _decision(action, None if error is not None or done.cancelled() else done.result())
+
+
 def _decision(action: str, result: object) -> Decision:
     """contract.md §4: > 0 this user, 0 a new one, -1 no, -2 later, -3 error; new_node answers with a role.
 
     A function may give a reason for the user to read beside its number: ``(-1, "wrong password")``.
     """
-    reason = "not authorized"
+    reason, explained = "not authorized", False
     if isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], str):
-        result, reason = result
+        (result, reason), explained = result, True
     if isinstance(result, str) and action == "new_node" and result in set(Role):
         return Decision("node", node_type=Role(result))
     if isinstance(result, str) and action == "new_node":
@@ -120,6 +133,8 @@ def _decision(action: str, result: object) -> Decision:
             return Decision("denied", reason=reason)
         if result == LATER:
             return Decision("later")
+        if result == FAILED and explained:
+            return Decision("error", reason=reason)
         if 0 <= result <= _USER_ID_MAX and action != "new_node":
             return Decision("user", user_id=result)
     return Decision("error", reason="the authorization logic failed; try again later")

@@ -45,6 +45,7 @@ from octodb.storage.device_store import queue_status
 from octodb.storage.encryption import find_key, open_connection, why_not_readable
 from octodb.storage.meta import Meta, Outbox, is_node_file
 from octodb.storage.node_statements import NodeStatements, PragmaAnswer
+from octodb.storage.primary_store import PrimaryStore
 from octodb.storage.recording import DeviceRecorder, PrimaryRecorder, Recorder
 
 __all__ = ["Node", "open_node", "read_status", "remembered_uri"]
@@ -232,9 +233,12 @@ class Node:
 
     def new_user_id(self) -> int:
         """A fresh user id. Raises OperationalError on a device."""
-        if not isinstance(self._engine, PrimaryEngine) or self._thread is None or not self._engine.running:
-            raise OperationalError("user ids are given by the process that serves a primary")
+        if not isinstance(self._engine, PrimaryEngine):
+            raise OperationalError("user ids are given by primaries")
         try:
+            if self._thread is None or not self._engine.running:  # beside the process that serves
+                with self.writer(_LOOK_BUSY_MS / 1000) as statements:
+                    return PrimaryStore(statements.db, time.time).new_user_id()
             return self._thread.run(self._engine.new_user_id(), _START_S_MAX)
         except apsw.Error as error:
             raise translated(error) from None
