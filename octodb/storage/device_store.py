@@ -335,6 +335,7 @@ class DeviceStore:
             self._rebase.begin(identity)
             self._rebase.undo(self._outbox.nonces())
             self.staging.swap(tail, self._rebase, identity.row_ids)
+            self._rebase.make_orphans_again()
             lost = sorted(nonce for nonce, _, _ in self._outbox.sent() if nonce > primary_nonce)
             since = max(primary_nonce, self._meta.get("since_nonce", 0))
             gone = self._outbox.count_gone(since)

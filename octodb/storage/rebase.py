@@ -6,6 +6,7 @@ the body itself. Schema changes of the primary are replayed here too.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
@@ -59,7 +60,8 @@ class Rebase:
         self.local_rows = LocalRows(db, self.displace)
         self._aside: list[tuple[str, dict[str, Any], str]] = []
         self._keys = PendingKeys()
-        self._orphans: list[str] = []  # texts of this device's own indexes and triggers whose table was dropped
+        # texts of this device's own indexes and triggers whose table was dropped; None: as the file has it
+        self._orphans: list[str] | None = None
         self._unfilled: set[str] = set()  # full-text indexes that may lack rows
         self._user_id = 0
         self._identity = Identity()
@@ -72,7 +74,8 @@ class Rebase:
         """Call first in each transaction: another connection may have changed the schema, a failed one left traces."""
         self._aside.clear()
         self._unfilled.clear()
-        self._orphans.clear()
+        if self._orphans is None:
+            self._orphans = json.loads(self._meta.get("orphans", "[]"))
         if self._identity != identity:
             self._identity = identity
             self._db.create_scalar_function("this_user", lambda *_: identity.user_id, 0)
@@ -93,6 +96,7 @@ class Rebase:
     def failed(self) -> None:
         """The transaction was rolled back."""
         self._keys.clear()
+        self._orphans = None
         self._user_id = 0  # the next one begins with a new applier
 
     def use_schema(self) -> None:
@@ -117,8 +121,10 @@ class Rebase:
             if group[0].own_nonce:
                 self._apply_own(group[0].own_nonce, group[0].seq)
             else:
+                before = self.shapes.version
                 tables |= self._apply_group(group)
-        self._make_orphans_again()
+                if self.shapes.version != before:  # what follows is for the triggers of this device, too
+                    self.make_orphans_again()
         self.fill_indexes()
         return tables
 
@@ -325,7 +331,7 @@ class Rebase:
         if facts.action == "drop" and facts.object == "table" and shape is not None:
             # a table that is rebuilt has its name again at the end of the rebase, and the row its place
             self.set_local_rows_aside(shape.name, "its table was dropped")
-            self._orphans += self.local_objects(shape.name)
+            self._keep_orphans([*(self._orphans or []), *self.local_objects(shape.name)])
         try:
             self.before_schema_change()
             run_sent_schema(self._db, sql)
@@ -372,13 +378,25 @@ class Rebase:
                 self._db.execute(f"INSERT INTO main.{quoted} ({quoted}) VALUES ('rebuild')")
         self._unfilled.clear()
 
-    def _make_orphans_again(self) -> None:
-        """A table that was rebuilt has its name again."""
+    def make_orphans_again(self) -> None:
+        """Where a table has its name again: a rebuild may be one transaction, or several that come one by one."""
         if self._orphans:
             self.before_schema_change()
-            self.make_again(self._orphans)
-            self._orphans.clear()
+            self._keep_orphans([text for text in self._orphans if not self._made_again(text)])
             self.use_schema()
+
+    def _made_again(self, text: str) -> bool:
+        """False: what it names is not there (yet)."""
+        try:
+            self._db.execute(text)
+        except DATA_ERRORS as error:
+            return "already exists" in str(error)
+        return True
+
+    def _keep_orphans(self, texts: list[str]) -> None:
+        if texts != self._orphans:
+            self._orphans = texts
+            self._meta.set(orphans=json.dumps(texts))
 
     def local_objects(self, table: str = "") -> list[str]:
         """The texts that make this device's own indexes, triggers and views, in order; ``table``: those on that one."""
