@@ -61,6 +61,8 @@ _TROUBLE_S: Final = 5.0
 _LOOK_EVERY_S: Final = 0.1
 _PUBLISH_EVERY_S: Final = 0.25
 _HEARTBEAT_S: Final = 4.0
+# What must have moved on a slow line since the last look, or it is silent.
+_PROGRESS_BYTES: Final = 16 * 1024
 _LINGER_S: Final = 0.003
 _WAL_LOOK_EVERY_S: Final = 0.01
 # A verdict that is being stored when the application closes is told to it, or nobody would ever hear of it.
@@ -87,6 +89,7 @@ class DeviceEngine:
         self._moved = asyncio.Event()  # the machine's timers may have changed
         self._wal_grew = asyncio.Event()  # perhaps by much
         self._bytes = (0, 0)
+        self._moved_bytes = 0  # of this connection, when it was last looked at
         self._publish_soon = False
         self._request: tuple[str, str] | None = None
         self._head_wanted = False  # somebody waits for where the primary is since before this engine ran
@@ -487,7 +490,7 @@ class DeviceEngine:
         except OSError as error:
             self._failed(f"{address}: {_why_not_reached(error)}")
             return
-        self._connection = connection
+        self._connection, self._moved_bytes = connection, 0
         # what a primary sends is bounded by its own limits; there is nothing to distrust before the handshake
         connection.trust()
         now = self._surroundings.monotonic()
@@ -527,6 +530,7 @@ class DeviceEngine:
             now = self._surroundings.monotonic()
             due = sync.next_tick(now)
             if due is not None and due <= now:
+                self._note_progress(sync, now)
                 self._handle(sync.tick(now))
                 await asyncio.sleep(0.01)
                 continue
@@ -535,6 +539,13 @@ class DeviceEngine:
                     await self._moved.wait()
             except TimeoutError:
                 continue
+
+    def _note_progress(self, sync: DeviceSync, now: float) -> None:
+        """A large message on a slow line keeps the smaller ones waiting, either way: that is no silence."""
+        connection = self._connection
+        if connection is not None and connection.moved_bytes - self._moved_bytes >= _PROGRESS_BYTES:
+            self._moved_bytes = connection.moved_bytes
+            self._handle(sync.heard(now))
 
     async def _watch_file(self) -> None:
         """Transactions that other processes commit to this file are ours to send."""

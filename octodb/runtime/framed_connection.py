@@ -115,6 +115,11 @@ class FramedConnection(asyncio.Protocol):
         """Address of the other side; '' when the connection is gone."""
         return "" if self._transport is None else self._peer
 
+    @property
+    def moved_bytes(self) -> int:
+        """What came in, and what went out as far as this process can tell."""
+        return self.bytes_in + self.bytes_out - self.unsent_bytes
+
     def forget(self) -> None:
         """Cut it without telling: who dialed knows why."""
         self._lost = lambda _: None

@@ -87,7 +87,7 @@ _PUSHED_BYTES_SCARCE: Final = 1024 * 1024
 _HELD_BYTES_MAX: Final = 512 * 1024 * 1024
 # A connection that is closed has so long to take what it is still sent.
 _CLOSING_S_MAX: Final = 10.0
-# What a device on a slow line must take of it within the time in which it would else have to be heard.
+# What a device on a slow line must take or send within the time in which it would else have to be heard.
 _PROGRESS_BYTES: Final = 64 * 1024
 # Downloads from their beginning, of one device: each reads its rows and holds a read transaction.
 _DOWNLOADS_BURST: Final = 30
@@ -133,6 +133,7 @@ class _Client:
     waits: bool = False  # its key is proved, and nobody knows it
     known: bool = False  # it is no stranger
     closing_since: float | None = None
+    seen_bytes: int = 0  # had come in when it last counted as heard
     unsent_bytes: int = 0  # when it last took some of it
 
 
@@ -998,6 +999,8 @@ class PrimaryEngine:
                 held += connection.held_bytes
                 if connection.stuck:
                     self._note_progress(client, now)
+                elif connection.held_bytes:
+                    self._note_arrival(client, now)
                 if connection.closing:
                     self._end_closing(client, now)
                 elif effects := client.session.tick(now):
@@ -1016,6 +1019,12 @@ class PrimaryEngine:
             client.unsent_bytes = unsent
         elif unsent > client.unsent_bytes:
             client.unsent_bytes = unsent
+
+    def _note_arrival(self, client: _Client, now: float) -> None:
+        """A large transaction on a slow line is no silence. Of a device that is known: a stranger has nothing large."""
+        if client.known and client.connection.bytes_in - client.seen_bytes >= _PROGRESS_BYTES:
+            client.seen_bytes = client.connection.bytes_in
+            client.session.heard(now)
 
     def _end_closing(self, client: _Client, now: float) -> None:
         """Who does not read what it is sent would keep a closed connection for ever."""

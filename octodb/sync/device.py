@@ -374,6 +374,13 @@ class DeviceSync:
         self._look_whether_quiet(now)
         return self.checking.begin(self.facts.cursor, now)
 
+    def heard(self, now: float) -> list[Effect]:
+        """Something moves on the line, although no message is whole yet: this device must be heard of meanwhile."""
+        self.last_contact = now
+        if self._pinged_at is None or now - self._pinged_at >= _PING_AFTER_S:
+            return self.ping(now)
+        return []
+
     def ping(self, now: float) -> list[Effect]:
         """Ask for a sign of life; it also brings the head of the log up to date."""
         if not self.connected:

@@ -27,7 +27,7 @@ SCHEMA = "CREATE TABLE t (id INTEGER PRIMARY KEY, a, row_owner);"
         ("node=primary&auth=usr", "auth=user"),
         ("node=secondary&auth=user&connect=tcp://h:1", "primary decides"),
         ("node=secondary&key=secret", "key="),
-        ("node=secondary&connect=tls://h:1", "tls"),
+        ("node=secondary&connect=ssl://h:1", "tls://"),
         ("node=secondary&node=primary", "twice"),
         ("connect=tcp://h:1", "node=secondary"),
     ],
