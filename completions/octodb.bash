@@ -20,7 +20,7 @@ _octodb() {
     whoami) words="--json -h --help" ;;
     status) words="--watch --json --interval --count --until --timeout -h --help" ;;
     transactions) words="--state --json -h --help" actions="show retry drop export" ;;
-    serve) words="--bind --init --accounts --no-sign-up --authorizer -h --help" ;;
+    serve) words="--bind --init --accounts --oidc --oidc-audience --oidc-client-id --oidc-jwks --no-sign-up --authorizer -h --help" ;;
     nodes) words="--json --state --user --reason -h --help" actions="authorize refuse revoke" ;;
     accounts) words="--json -h --help" actions="add passwd remove" ;;
     backup) words="--json -h --help" ;;

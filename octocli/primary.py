@@ -73,7 +73,7 @@ def _with_authorization(target: Target, allowed: tuple[str, ...]) -> Target:
         return read_target(with_parameters(target.uri, auth=allowed[0]))
     if str(auth) not in allowed:
         raise Failure(
-            f"the URI says auth={auth}, but {'--accounts' if len(allowed) == 1 else '--authorizer'} needs"
+            f"the URI says auth={auth}, but {'--accounts or --oidc' if len(allowed) == 1 else '--authorizer'} needs"
             f" auth={' or auth='.join(allowed)}",
             why=f"with auth={auth} nobody is asked who they are",
             fix="leave auth= out of the URI",
@@ -197,6 +197,15 @@ class Primary:
 
         self._accounts = octodb.Accounts(self.conn, sign_up=sign_up)
 
+    def use_oidc(self, options: dict[str, Any]) -> None:
+        """``options``: of octodb.oidc.OpenIdConnect. Raises Failure (exit 2) for addresses that are not https."""
+        from octodb.oidc import OpenIdConnect
+
+        try:
+            self._accounts = OpenIdConnect(self.conn, **options)
+        except ValueError as error:
+            raise Failure("--oidc cannot be used so", why=str(error), code=Exit.USAGE) from None
+
     def use_authorizer(self, found: Any) -> None:
         """Register what ``load_authorizer`` gave."""
         present = _callbacks(found)
@@ -212,7 +221,7 @@ class Primary:
         status = self.conn.sync_status
         mode = (status.get("auth") or {}).get("mode")
         if mode in {"user", "node"} and status.get("authorizer") is None:
-            answers = "--accounts or --authorizer" if mode == "user" else "--authorizer"
+            answers = "--accounts, --oidc or --authorizer" if mode == "user" else "--authorizer"
             self._terminal.complain(
                 f"warning: {self._target.name} has auth={mode}, and nothing here answers new devices: "
                 f"serve it with {answers}, or authorize each with PRAGMA authorize_{mode}"

@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, Protocol
 
 from octocli.failure import Exit, Failure
 from octocli.feed import Status, StatusFeed
+from octocli.issuer import issuer_of, token_of_issuer
 from octocli.progress import WaitDisplay, is_revoked, revoked, unreachable
 from octocli.terminal import Terminal
 
@@ -133,6 +134,9 @@ def _ask_and_send(
 ) -> Status:
     status = feed.now()
     terminal.say(f"{_server(status)} asks who you are")
+    about = issuer_of(status)
+    if about is not None:
+        return _sign_in_with_token(feed, terminal, asker, about, patience_s)
     if action is None:
         action = asker.choose()
         if action is None:
@@ -149,6 +153,16 @@ def _ask_and_send(
         if action == "signup":
             values.clear()  # a name already taken must be asked for again, too
     raise _denied(action, f"{reason} ({TRIES_MAX} tries)")
+
+
+def _sign_in_with_token(
+    feed: StatusFeed, terminal: Terminal, asker: Asker, about: dict[str, Any], patience_s: float | None
+) -> Status:
+    """With a token of the issuer that the primary names: from there, or from the person."""
+    token = token_of_issuer(terminal, about, _server(feed.now()))
+    if token is None:
+        token = asker.field(f"ID token of {about['issuer']}", secret=True, confirm=False)
+    return _send_once(feed, terminal, "login", json.dumps({"token": token}), patience_s)
 
 
 def _fill(values: dict[str, str], fields: list[dict[str, Any]], asker: Asker, *, confirm: bool) -> None:

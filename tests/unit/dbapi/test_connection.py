@@ -21,7 +21,12 @@ def connection():
 
 
 def test_the_module_has_every_public_name_of_sqlite3():
-    names = {name for name in dir(sqlite3) if not name.startswith("_")} - {"collections", "datetime", "time", "dump"}  # modules
+    names = {name for name in dir(sqlite3) if not name.startswith("_")} - {
+        "collections",
+        "datetime",
+        "time",
+        "dump",
+    }  # modules
     assert names - set(dir(octodb)) == set()
     for kind in ("Connection", "Cursor", "Row", "Blob"):
         theirs = {name for name in dir(getattr(sqlite3, kind)) if not name.startswith("_")}
