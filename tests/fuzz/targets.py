@@ -4,6 +4,7 @@
 coverage-guided, for long runs) and by tests/properties/test_fuzz_targets.py (hypothesis, a few hundred a run).
 """
 
+import json
 import struct
 import tempfile
 from pathlib import Path
@@ -16,6 +17,7 @@ from octodb.model.transactions import Op, body_hash, decode_body, encode_body
 from octodb.storage.changesets import build, iterate
 from octodb.wire.frames import FrameDecoder, encode_frames
 from octodb.wire.messages import Message, decode_message, encode_message
+from octodb.wire.service_messages import TextSplitter, framed, read_answer, request_text
 from tests.properties.hostile_messages import DevicePlay, PrimaryPlay
 from tests.properties.offline_world import Device, Primary
 from tests.unit.log.conftest import SCHEMA, Pushing
@@ -217,10 +219,63 @@ class Changesets(Target):
         self._folder.cleanup()
 
 
+class ServiceProtocol(Target):
+    """What a service sends, cut into pieces of the size that the first byte says; and the bytes as what a device sent,
+    which a service must be able to read."""
+
+    KEY = bytes(range(32))
+
+    def seeds(self):
+        answers = (
+            {"user_id": 7},
+            {"user_id": -1, "reason": "no"},
+            {"node_type": "secondary", "node_id": 9},
+            {"execute": ["INSERT INTO users (name) VALUES ('x')"]},
+            {"find": "SELECT id AS user_id FROM users"},
+        )
+        texts = [json.dumps({"pubkey": self.KEY.hex(), **answer}).encode() for answer in answers]
+        return [bytes([size]) + b"".join(map(framed, texts)) for size in (1, 5, 255)] + [b"\x03" + texts[0]]
+
+    def run(self, data):
+        size = max(1, data[0]) if data else 1
+        pieces, whole, received = TextSplitter(), TextSplitter(), []
+        try:
+            for start in range(1, len(data), size):
+                received += pieces.feed(data[start : start + size])
+        except ProtocolError:
+            received = None
+        try:
+            expected = whole.feed(data[1:])
+        except ProtocolError:
+            expected = None
+        assert received == expected or None in (received, expected)
+        for text in [*(expected or []), data[1:]]:
+            self.read(text)
+        self.write(data[1:].decode(errors="replace"))
+
+    def read(self, text):
+        try:
+            answer = read_answer(text)
+        except ProtocolError:
+            return
+        assert len(answer.public_key) == 32
+        if answer.admission is None:
+            assert answer.code in {-1, -2, -3}
+        else:
+            assert answer.admission.public_key == answer.public_key
+            assert answer.admission.user_id is None or answer.admission.user_id >= 0
+
+    def write(self, text):
+        for data, info in ((text, "{}"), ("", text), (text, text)):
+            sent = msgspec.json.decode(request_text("user_login", data, self.KEY, info))
+            assert (sent["action"], sent["pubkey"], sent["public_key"]) == ("user_login", *[self.KEY.hex()] * 2)
+
+
 TARGETS = {
     "frames": Frames,
     "messages": Messages,
     "primary": PrimaryMachine,
     "device": DeviceMachine,
     "changesets": Changesets,
+    "service": ServiceProtocol,
 }
