@@ -25,7 +25,16 @@ def _new_loop() -> asyncio.AbstractEventLoop:
     except ImportError:
         return asyncio.new_event_loop()
     loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+    loop.set_exception_handler(_tell_of_error)
     return loop
+
+
+def _tell_of_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """As the loop does, but not of a name that is still being looked up, in vain, when a dial was given up: uvloop has
+    nobody to tell then."""
+    if isinstance(context.get("exception"), OSError) and "never retrieved" in str(context.get("message")):
+        return
+    loop.default_exception_handler(context)
 
 
 class EngineThread:

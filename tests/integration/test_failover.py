@@ -2,6 +2,8 @@
 
 import os
 import socket
+import subprocess
+import sys
 
 import octodb
 from tests.integration.conftest import free_port, rows, until_line, wait_for
@@ -111,3 +113,16 @@ def test_an_application_on_the_primary_does_not_keep_the_server_from_starting(pr
     beside.commit()
     wait_for(lambda: rows(device, "SELECT marker FROM t") == [("beside",)])
     assert beside.sync_status["engine"]["pid"] == server.pid
+
+
+def test_closing_while_a_name_is_looked_up_says_nothing(tmp_path):
+    program = """
+import gc, octodb, sys
+for number in range(4):
+    octodb.connect(f"file:{sys.argv[1]}/d{number}.db?node=secondary&connect=tcp://nowhere.invalid:1").close()
+gc.collect()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert (done.stdout, done.stderr) == ("", "")
