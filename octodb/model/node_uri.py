@@ -20,6 +20,7 @@ __all__ = [
     "Address",
     "NodeUri",
     "TlsParameters",
+    "check_network_addresses",
     "check_network_key",
     "looks_like_node_uri",
     "parse_address",
@@ -357,6 +358,15 @@ def _network_key(parameters: dict[str, str]) -> Secret | None:
     return Secret("network_key", parameters["network_key"])
 
 
+def check_network_addresses(uri: NodeUri, source: str) -> None:
+    """Raises ConfigError where a network key (from ``source``) would be proved on a plain connection, too."""
+    if not all(address.tls for address in (*uri.bind, *uri.connect)):
+        raise ConfigError(
+            f"{source} needs tls:// addresses: on a plain connection whoever stands between reads everything",
+            hint=f"write tls:// in {'bind' if uri.role is Role.PRIMARY else 'connect'}=, or leave {source} out",
+        )
+
+
 def check_network_key(secret: Secret) -> None:
     """Raises ConfigError for one that could be guessed."""
     if secret and len(secret.to_bytes()) < NETWORK_KEY_CHARACTERS_MIN:
@@ -385,11 +395,8 @@ def _check_tls(uri: NodeUri) -> None:
             f"{given[0]}= is given, and no address is tls://",
             hint=f"write tls:// in {'bind' if uri.bind else 'connect'}=, or leave {given[0]}= out",
         )
-    if uri.network_key and not all(address.tls for address in addresses):
-        raise ConfigError(
-            "network_key= needs tls:// addresses: on a plain connection whoever stands between reads everything",
-            hint=f"write tls:// in {'bind' if uri.role is Role.PRIMARY else 'connect'}=, or leave network_key= out",
-        )
+    if uri.network_key:
+        check_network_addresses(uri, "network_key=")
     if uri.role is Role.PRIMARY and (tls.ca or tls.pins):
         raise ConfigError(
             f"{'tls_ca' if tls.ca else 'tls_pin'}= is for secondaries, which check a primary's certificate",

@@ -17,7 +17,7 @@ import apsw
 from octodb.errors import ConfigError, DatabaseError
 from octodb.installation import INSTALL_ENCRYPTION, can_encrypt, why_no_encryption
 from octodb.model.file_key import FileKey, Secret
-from octodb.model.node_uri import NodeUri, check_network_key
+from octodb.model.node_uri import NodeUri, check_network_addresses, check_network_key
 from octodb.storage.apsw_errors import coded
 
 __all__ = [
@@ -56,6 +56,7 @@ def _find_network_key(uri: NodeUri) -> NodeUri:
             secret = Secret("key", _read_key_file(secret.reveal()))
     from_environment = os.environ.get(NETWORK_KEY_VARIABLE)
     if secret is None and from_environment and any(address.tls for address in (*uri.bind, *uri.connect)):
+        check_network_addresses(uri, NETWORK_KEY_VARIABLE)
         secret = Secret("network_key", from_environment)
     if secret is None:
         return uri

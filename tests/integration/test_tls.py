@@ -247,6 +247,8 @@ def test_the_network_key_has_other_names(world, monkeypatch):
         assert KEY not in str(device.node_uri)
     monkeypatch.setenv("OCTODB_NETWORK_KEY", KEY)
     assert world.device(name="last").wait_ready(15)
+    with pytest.raises(octodb.ConfigError, match="OCTODB_NETWORK_KEY needs tls://"):
+        world.device(name="mixed", address=f"{world.address},tcp://127.0.0.1:1")
 
 
 def test_the_network_key_is_in_no_file_and_no_text(world):
