@@ -9,7 +9,7 @@ _octodb() {
   case "$before" in
     --wait) COMPREPLY=($(compgen -W "ready synced none" -- "$word")); return ;;
     --until) COMPREPLY=($(compgen -W "ready synced queue-empty" -- "$word")); return ;;
-    --state) COMPREPLY=($(compgen -W "pending rejected" -- "$word")); return ;;
+    --state) COMPREPLY=($(compgen -W "connected known revoked waiting" -- "$word")); return ;;
   esac
   case "$command" in
     "") words="connect shell signup login whoami status transactions serve nodes accounts backup restore encrypt verify doctor demo -q --quiet --no-color --debug --version -h --help" ;;

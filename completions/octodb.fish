@@ -67,7 +67,7 @@ complete -c octodb -n '__fish_seen_subcommand_from nodes' -a authorize -d 'Admit
 complete -c octodb -n '__fish_seen_subcommand_from nodes' -a refuse -d 'Refuse a device that waits; it may ask again.'
 complete -c octodb -n '__fish_seen_subcommand_from nodes' -a revoke -d 'Cut a device off, at once and for good, with the copies of its file.'
 complete -c octodb -n '__fish_seen_subcommand_from nodes' -l json -d 'JSON lines.'
-complete -c octodb -n '__fish_seen_subcommand_from nodes' -l state -r -d 'Only those in this state: connected, known, revoked or waiting.'
+complete -c octodb -n '__fish_seen_subcommand_from nodes' -l state -x -a 'connected known revoked waiting' -d 'Only these.'
 complete -c octodb -n '__fish_seen_subcommand_from nodes' -l user -r -d 'Whose device it is; 0 (default) makes a new user.'
 complete -c octodb -n '__fish_seen_subcommand_from nodes' -l reason -r -d 'What its user reads.'
 complete -c octodb -n '__fish_seen_subcommand_from nodes' -s h -l help -d 'Show the help.'

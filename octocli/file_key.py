@@ -17,8 +17,8 @@ from octocli.terminal import detect
 
 __all__ = ["KEY_PARAMETERS", "keys_of", "with_asked_key"]
 
-KEY_PARAMETERS: Final = frozenset({"cipher", "key", "hexkey", "key_file"})
-KEY_SOURCES: Final = KEY_PARAMETERS - {"cipher"}
+KEY_PARAMETERS: Final = frozenset({"cipher", "key", "hexkey", "key_file", "network_key"})
+KEY_SOURCES: Final = KEY_PARAMETERS - {"cipher", "network_key"}
 
 
 def keys_of(uri: str) -> str:

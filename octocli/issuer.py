@@ -12,7 +12,18 @@ from octocli.failure import Exit, Failure
 from octocli.feed import Status
 from octocli.terminal import Terminal
 
-__all__ = ["issuer_of", "token_of_issuer"]
+__all__ = ["check_issuer", "issuer_of", "token_of_issuer"]
+
+
+def check_issuer(issuer: str, jwks: str | None) -> None:
+    """Before a primary is made for it. Raises Failure (exit 2) for addresses that are not https, and for a file without
+    keys."""
+    from octodb.oidc import Issuer, IssuerError
+
+    try:
+        Issuer(issuer, jwks=jwks).check_keys_file()
+    except (ValueError, IssuerError) as error:
+        raise Failure("--oidc cannot be used so", why=str(error), code=Exit.USAGE) from None
 
 
 def issuer_of(status: Status) -> dict[str, Any] | None:

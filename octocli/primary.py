@@ -264,8 +264,11 @@ class Primary:
 def device_uri(addresses: list[str], certificate: str | None = None) -> str:
     """A URI with which a device of this machine or network connects to a primary at ``addresses``.
 
-    ``certificate``: the fingerprint of the primary's, to be pinned.
+    ``certificate``: the fingerprint of the primary's, to be pinned. Plain addresses beside tls:// ones are left out:
+    whoever can block those would choose how a device connects.
     """
+    secure = [address for address in addresses if address.startswith("tls://")]
+    addresses = secure or addresses
     uri = f"{path_uri('app.db')}?node=secondary&connect={','.join(map(_reachable, addresses))}"
     return f"{uri}&tls_pin={certificate}" if certificate else uri
 

@@ -138,9 +138,13 @@ def in_sync(status: Status) -> bool:
 
 def unreachable(status: Status) -> Failure:
     """The Failure for a wait that ended without a connection."""
+    why = error_text(status) or "no answer yet"
+    if "certificate" in why or "network key" in why:
+        fix = "give the pin that octodb serve prints, its CA, or the network's key; octodb doctor looks closer"
+        return Failure("no primary can be trusted", why=why, fix=fix, code=Exit.NETWORK)
     return Failure(
         "cannot reach any primary",
-        why=error_text(status) or "no answer yet",
+        why=why,
         fix="check connect= in the URI, or start one: octodb serve primary.db --bind tcp://HOST:PORT",
         code=Exit.NETWORK,
     )

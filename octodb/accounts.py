@@ -213,7 +213,7 @@ def _has_one() -> IntegrityError:
 
 
 def _has_none() -> ProgrammingError:
-    return ProgrammingError("this e-mail address has no account", hint="accounts() lists those there are")
+    return ProgrammingError("this e-mail address has no account", hint="list the accounts to see which there are")
 
 
 def _too_many(wait_s: int) -> tuple[int, str]:

@@ -16,8 +16,9 @@ __all__ = ["AttemptLimit"]
 
 _BURST: Final = 20.0
 _ONE_EVERY_S: Final = 60.0
-# Accounts remembered; each costs an attacker a hash, and by the time this many were tried the oldest has recovered.
-_REMEMBERED_MAX: Final = 10_000
+# Accounts remembered, those that have recovered left out. Each costs an attacker a hash, of which there are some tens
+# in a second: in the time in which an account recovers they are fewer than this.
+_REMEMBERED_MAX: Final = 200_000
 
 
 class AttemptLimit:
@@ -47,5 +48,9 @@ class AttemptLimit:
     def _keep(self, account: str, left: float, at_s: float) -> None:
         self._left[account] = (left, at_s)
         self._left.move_to_end(account)
-        while len(self._left) > _REMEMBERED_MAX:
+        while self._left and (len(self._left) > _REMEMBERED_MAX or self._oldest_has_recovered(at_s)):
             self._left.popitem(last=False)
+
+    def _oldest_has_recovered(self, now_s: float) -> bool:
+        left, at = next(iter(self._left.values()))
+        return left + (now_s - at) / _ONE_EVERY_S >= _BURST

@@ -110,7 +110,7 @@ def _new_password(terminal: Terminal) -> str:
     if terminal.stdin_is_tty:
         found: str = click.prompt("password", hide_input=True, confirmation_prompt=True, err=True)
         return found
-    line = sys.stdin.readline().removesuffix("\n")
+    line = sys.stdin.readline().removesuffix("\n").removesuffix("\r")
     if not line:
         fix = "write it to standard input, one line"
         raise Failure("no password was given", why="standard input is empty", fix=fix, code=Exit.USAGE)

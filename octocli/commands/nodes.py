@@ -34,7 +34,7 @@ def command() -> None:
 @command.command("list", hidden=True)
 @uri_argument
 @click.option("--json", "as_json", is_flag=True, help="JSON lines.")
-@click.option("--state", metavar="STATE", help="Only those in this state: connected, known, revoked or waiting.")
+@click.option("--state", type=click.Choice(["connected", "known", "revoked", "waiting"]), help="Only these.")
 @common_options
 @click.pass_context
 def _list(ctx: click.Context, uri: str | None, as_json: bool, state: str | None) -> None:

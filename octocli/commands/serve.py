@@ -49,6 +49,7 @@ def command(
     user_signup(data, node_info), user_login(data, node_info) or new_node(node_info), or is a callable
     that takes the connection and registers its own. A service's address is remembered in the file.
     """
+    from octocli.issuer import check_issuer
     from octocli.log_lines import log_lines
     from octocli.primary import Primary, load_authorizer, primary_target, read_first_sql, service_address, with_service
     from octocli.stop import StopRequest
@@ -69,6 +70,8 @@ def command(
         target = with_service(target, service_address(authorizer))
     # Read before the database is made: a misspelt name must not leave a primary that knows no accounts.
     first_sql = None if init is None else read_first_sql(init)
+    if oidc is not None:
+        check_issuer(oidc, oidc_jwks)
     rules = None if authorizer is None or service_address(authorizer) else load_authorizer(authorizer)
     primary = Primary(target, terminal)
     with StopRequest() as stop, contextlib.closing(primary), log_lines(terminal):

@@ -41,7 +41,14 @@ def open_database(
     name = os.fsdecode(database)
     if looks_like_node_uri(name):
         parsed = parse_node_uri(name)
-        return _open_encrypted(parsed, timeout_s) if parsed.role is None else open_node(parsed, timeout_s)
+        if parsed.role is not None:
+            return open_node(parsed, timeout_s)
+        if parsed.network_key is not None:
+            raise ConfigError(
+                "network_key= is for nodes, and the URI has no node=",
+                hint="write node= and the addresses, too; or set OCTODB_NETWORK_KEY",
+            )
+        return _open_encrypted(parsed, timeout_s)
     if not name.isascii():
         name, uri = _escaped(name, uri=uri)
     flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE

@@ -37,7 +37,7 @@ NETWORK_KEY_CHARACTERS_MIN: Final = 16
 # Named in the contract, built by later pieces of work: a clear refusal beats silence about security.
 LATER_PARAMETERS: Final = ("cluster",)
 # Of a plain database too. Without uri=True they would be part of a file's name, and the key with them.
-KEY_PARAMETERS: Final = frozenset({"cipher", *KEY_SOURCES})
+KEY_PARAMETERS: Final = frozenset({"cipher", *KEY_SOURCES, "network_key"})
 # RC4 keeps no secret from who has two states of the file (RFC 7465 forbids it in TLS); "xrc4" is its other name.
 _WEAK_CIPHERS: Final = frozenset({"rc4", "xrc4"})
 SQLITE_PARAMETERS: Final = ("mode", "cache", "vfs", "psow", "nolock", "immutable", "modeof")
@@ -168,6 +168,7 @@ def parse_node_uri(uri: str) -> NodeUri:
             sqlite_parameters=others,
             cipher=_cipher(parameters),
             secret=_secret(parameters),
+            network_key=_network_key(parameters),
         )
         _check_key(plain)
         return plain
@@ -394,6 +395,11 @@ def _check_tls(uri: NodeUri) -> None:
         raise ConfigError(
             f"{given[0]}= is given, and no address is tls://",
             hint=f"write tls:// in {'bind' if uri.bind else 'connect'}=, or leave {given[0]}= out",
+        )
+    if uri.connect and (tls.pins or tls.ca) and not all(address.tls for address in addresses):
+        raise ConfigError(
+            f"{given[0]}= is given, and an address is tcp://: whoever blocks the others would choose that one",
+            hint="write tls:// in all of connect=",
         )
     if uri.network_key:
         check_network_addresses(uri, "network_key=")

@@ -7,5 +7,6 @@ into an error.
 from octodb.oidc.authorizer import OpenIdConnect
 from octodb.oidc.device_code import DeviceCode, DeviceCodeFlow, FlowEnded
 from octodb.oidc.fetch import IssuerError
+from octodb.oidc.issuer import Issuer
 
-__all__ = ["DeviceCode", "DeviceCodeFlow", "FlowEnded", "IssuerError", "OpenIdConnect"]
+__all__ = ["DeviceCode", "DeviceCodeFlow", "FlowEnded", "Issuer", "IssuerError", "OpenIdConnect"]

@@ -5,19 +5,32 @@ Plain http is for loopback addresses only: keys and codes that anybody on the wa
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import json
+import socket
+import ssl
+import threading
 import time
-from http.client import HTTPException
+from collections.abc import Callable
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import IO, Any, Final
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode, urlsplit
-from urllib.request import HTTPRedirectHandler, OpenerDirector, ProxyHandler, Request, build_opener
+from urllib.request import (
+    HTTPHandler,
+    HTTPRedirectHandler,
+    HTTPSHandler,
+    OpenerDirector,
+    ProxyHandler,
+    Request,
+    build_opener,
+)
 
 __all__ = ["IssuerError", "checked_url", "fetch_json", "host_of", "is_safe_url"]
 
 _TIMEOUT_S: Final = 5.0  # of connecting and of each read
-_WHOLE_S_MAX: Final = 8.0  # of an answer that comes in drips: the callback thread waits for it
+_WHOLE_S_MAX: Final = 8.0  # of all, also of an answer that comes in drips: sign-ins wait for it
 _BYTES_MAX: Final = 256 * 1024  # a hundred times what issuers send
 _URL_CHARACTERS_MAX: Final = 2_000
 
@@ -66,8 +79,9 @@ def fetch_json(url: str, form: dict[str, str] | None = None) -> tuple[int, dict[
     host = host_of(url)
     body = None if form is None else urlencode(form).encode()
     request = Request(url, data=body, headers={"Accept": "application/json", "User-Agent": "octodb"})  # noqa: S310 - checked above
+    deadline = _Deadline()
     try:
-        with _opener(url).open(request, timeout=_TIMEOUT_S) as answer:
+        with deadline, _opener(url, deadline).open(request, timeout=_TIMEOUT_S) as answer:
             return int(answer.status), _read(answer, host)
     except HTTPError as error:
         with error:
@@ -80,10 +94,56 @@ def fetch_json(url: str, form: dict[str, str] | None = None) -> tuple[int, dict[
         raise IssuerError(f"{host} cannot be reached: {_words(error)}") from None
 
 
-def _opener(url: str) -> OpenerDirector:
+class _Deadline:
+    """Ends the connections of a request that takes too long: urllib's time-out is for each read, and all may drip."""
+
+    def __init__(self) -> None:
+        self._connections: list[HTTPConnection] = []
+        self._timer = threading.Timer(_WHOLE_S_MAX, self._end)
+        self._timer.daemon = True
+
+    def __enter__(self) -> None:
+        self._timer.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+
+    def connection(self, kind: type[HTTPConnection]) -> Callable[..., HTTPConnection]:
+        def make(*arguments: Any, **options: Any) -> HTTPConnection:
+            self._connections.append(kind(*arguments, **options))
+            return self._connections[-1]
+
+        return make
+
+    def _end(self) -> None:
+        for connection in self._connections:
+            if connection.sock is not None:
+                with contextlib.suppress(OSError):
+                    connection.sock.shutdown(socket.SHUT_RDWR)
+
+
+class _Http(HTTPHandler):
+    def __init__(self, deadline: _Deadline) -> None:
+        super().__init__()
+        self._deadline = deadline
+
+    def http_open(self, req: Request) -> Any:
+        return self.do_open(self._deadline.connection(HTTPConnection), req)
+
+
+class _Https(HTTPSHandler):
+    def __init__(self, deadline: _Deadline) -> None:
+        super().__init__(context=ssl.create_default_context())
+        self._deadline, self._tls = deadline, ssl.create_default_context()
+
+    def https_open(self, req: Request) -> Any:
+        return self.do_open(self._deadline.connection(HTTPSConnection), req, context=self._tls)
+
+
+def _opener(url: str, deadline: _Deadline) -> OpenerDirector:
     # a proxy cannot reach what is on this machine
     own = [ProxyHandler({})] if _is_loopback(urlsplit(url).hostname or "") else []
-    return build_opener(_NoRedirects(), *own)
+    return build_opener(_NoRedirects(), _Http(deadline), _Https(deadline), *own)
 
 
 def _read(answer: IO[bytes], host: str) -> dict[str, Any]:

@@ -52,6 +52,11 @@ class Issuer:
         self._failed_at: dict[str, float] = {}
         self._failure: dict[str, IssuerError] = {}
 
+    def check_keys_file(self) -> None:
+        """Raises IssuerError where ``jwks`` is a file that has no keys; where it is an address nothing is asked."""
+        if self._jwks is not None and "://" not in self._jwks:
+            self._read_keys()
+
     def metadata(self) -> dict[str, Any]:
         """What the issuer says of itself. Raises IssuerError."""
         if self._metadata is None:
@@ -79,13 +84,12 @@ class Issuer:
 
     def _trying(self, what: str, work: Callable[[], Any]) -> Any:
         """Do ``work``, unless it failed a moment ago: sign-ins that wait must not each wait for the issuer."""
-        now = self._clock()
-        if what in self._failed_at and now - self._failed_at[what] < _TROUBLE_S_MIN:
+        if what in self._failed_at and self._clock() - self._failed_at[what] < _TROUBLE_S_MIN:
             raise self._failure[what]
         try:
             result = work()
         except IssuerError as error:
-            self._failed_at[what], self._failure[what] = now, error
+            self._failed_at[what], self._failure[what] = self._clock(), error  # it may have taken long
             raise
         self._failed_at.pop(what, None)
         return result

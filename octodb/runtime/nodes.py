@@ -38,6 +38,7 @@ from octodb.runtime.pragmas import answer_pragma
 from octodb.runtime.primary_engine import PrimaryEngine, check_addresses
 from octodb.runtime.status_file import CONNECTED_NODES, WAITING_NODES, read_status_file
 from octodb.runtime.surroundings import Surroundings
+from octodb.runtime.tls import load_certificate
 from octodb.storage.admission import admit_as_told
 from octodb.storage.apsw_errors import explained, translated
 from octodb.storage.database import close_in_child, connect_file, open_node_file, reading_connection
@@ -515,6 +516,8 @@ def open_node(uri: NodeUri, timeout_s: float) -> _OpenNodeStatements:
     uri = find_key(_absolute(uri))
     _registry.check_usable(uri.path)
     if not os.path.exists(uri.path):
+        if uri.tls.certificate is not None:
+            load_certificate(uri.tls)
         check_addresses(uri.bind)  # a file keeps its role and auth mode: none is made for a mistyped address
     db = connect_file(uri, timeout_s)
     try:

@@ -64,7 +64,9 @@ def make_certificate(addresses: tuple[Address, ...]) -> tuple[bytes, bytes]:
     """A self-signed certificate and its private key, PEM: for this host's name and the addresses it listens on."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "octodb primary")])
-    hosts = dict.fromkeys([socket.gethostname(), "localhost", *(address.host for address in addresses)])
+    hosts = dict.fromkeys(
+        [_as_ascii(socket.gethostname()), "localhost", *(_as_ascii(address.host) for address in addresses)]
+    )
     now = datetime.datetime.now(datetime.UTC)
     certificate = (
         x509.CertificateBuilder()
@@ -82,6 +84,14 @@ def make_certificate(addresses: tuple[Address, ...]) -> tuple[bytes, bytes]:
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     return certificate.public_bytes(serialization.Encoding.PEM), private_key
+
+
+def _as_ascii(host: str) -> str:
+    """The A-label of a name with other letters (RFC 5890); '' for one that has none."""
+    try:
+        return host.encode("idna").decode()
+    except UnicodeError:
+        return ""
 
 
 def _general_name(host: str) -> x509.GeneralName:

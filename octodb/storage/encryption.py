@@ -48,14 +48,14 @@ def find_key(uri: NodeUri) -> NodeUri:
 
 
 def _find_network_key(uri: NodeUri) -> NodeUri:
-    """A key without ``cipher=`` is the network's; so is OCTODB_NETWORK_KEY, where there are tls:// addresses."""
+    """A key without ``cipher=`` is the network's; so is OCTODB_NETWORK_KEY, where there are addresses."""
     secret = uri.network_key
     if uri.cipher is None and uri.secret is not None:
         secret = uri.secret
         if secret.source == "key_file":
             secret = Secret("key", _read_key_file(secret.reveal()))
     from_environment = os.environ.get(NETWORK_KEY_VARIABLE)
-    if secret is None and from_environment and any(address.tls for address in (*uri.bind, *uri.connect)):
+    if secret is None and from_environment and (uri.bind or uri.connect):
         check_network_addresses(uri, NETWORK_KEY_VARIABLE)
         secret = Secret("network_key", from_environment)
     if secret is None:

@@ -454,6 +454,8 @@ class DeviceSync:
         key = self.facts.network_key
         if bool(key) != message.wants_network_proof:
             return self._fatal(_ONE_SIDED_KEY if key else _NO_NETWORK_KEY)
+        if key and not self._binding:
+            return self._fatal("the network key is not proved on a plain connection: use tls:// in connect=")
         if key:
             return [Send(NetworkProof(network_proof(key, "device", self._hello, message, self._binding)))]
         return self._prove(now)

@@ -295,6 +295,8 @@ class PrimarySession:
         key = self._facts.network_key
         if self._network_proved:
             raise ProtocolError("a proof of a network key that was not asked for")
+        if not self._binding:
+            return self._close("network_key", "the network key is not proved on a plain connection")
         if not verify_network_proof(message.proof, key, "device", self._hello, self._challenge, self._binding):
             return self._close("network_key", "the network key does not fit: it is another one, or somebody relays")
         self._network_proved = True

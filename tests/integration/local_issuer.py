@@ -94,6 +94,12 @@ class LocalIssuer:
         parts = (_url64(json.dumps(part).encode()) for part in ({"alg": "none", "kid": "first"}, claims))
         return (b".".join(parts) + b".").decode()
 
+    @staticmethod
+    def token_like(algorithm):
+        """Nobody's, of an issuer that does not get to be asked."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        return jwt.encode({"sub": "ada"}, key, algorithm=algorithm, headers={"kid": "first"})
+
     def _answer(self, handler, form):
         self.requests.append((handler.path, form))
         status, found = 404, {}

@@ -151,15 +151,28 @@ def test_many_attempts_on_one_account_have_to_wait_and_recover(primary, make):
     assert ask(primary, "login", email="ada@example.org", password=PASSWORD) == (user_id, "")
 
 
-def test_the_limit_forgets_the_account_that_was_tried_longest_ago():
+def test_the_limit_forgets_accounts_that_have_recovered_and_no_others():
     limit = AttemptLimit()
     for _ in range(20):
         assert limit.take("ada", 0.0) == 0
     assert limit.take("ada", 0.0) == 60
     for number in range(10_000):
         limit.take(str(number), 1.0)
-    assert len(limit._left) == 10_000
-    assert limit.take("ada", 1.0) == 0
+    assert limit.take("ada", 1.0) == 59
+    limit.take("another", 20 * 60.0)
+    assert list(limit._left) == ["another"]
+
+
+def test_trying_many_other_accounts_gives_no_attempts_back():
+    """However many an attacker can hash in the time."""
+    limit = AttemptLimit()
+    guesses = 0
+    for second in range(3600):
+        while not limit.take("victim", second):
+            guesses += 1
+        for other in range(33):
+            limit.take(f"{second}.{other}", second)
+    assert guesses <= 20 + 60
 
 
 def test_a_flood_of_sign_ins_is_sent_away_and_the_rest_is_answered():

@@ -1,14 +1,19 @@
 """Signing in with tokens of an OpenID Connect issuer, and how they are got at a terminal."""
 
+import contextlib
 import json
 import re
+import socket
 import sys
+import threading
 from concurrent.futures import Future
+from unittest import mock
 
+import jwt
 import pexpect
 import pytest
 
-from octodb.oidc import OpenIdConnect
+from octodb.oidc import Issuer, IssuerError, OpenIdConnect, fetch
 from octodb.oidc.fetch import is_safe_url
 from tests.integration.conftest import wait_for
 from tests.integration.local_issuer import AUDIENCE, LocalIssuer
@@ -133,6 +138,44 @@ def test_an_issuer_that_is_down_refuses_nobody_for_good(primary, issuer, make):
     assert ask(primary, issuer.token())[0] == -3, "not asked again at once"
     now[0] += 11
     assert ask(primary, issuer.token())[0] == 2
+
+
+def test_an_issuer_that_drips_is_given_up(primary, make):
+    with socket.create_server(("127.0.0.1", 0)) as dripping, mock.patch.object(fetch, "_WHOLE_S_MAX", 0.3):
+        make(url=f"http://127.0.0.1:{dripping.getsockname()[1]}")
+        ended = threading.Event()
+
+        def drip():
+            connection, _ = dripping.accept()
+            with connection, contextlib.suppress(OSError):
+                connection.sendall(b"HTTP/1.1 200 OK\r\n")
+                while not ended.wait(0.05):
+                    connection.sendall(b"X-Drip: 1\r\n")
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        token = jwt.encode({}, "x" * 32, algorithm="HS256")
+        assert ask(primary, token)[0] == -1, "nobody is asked about what cannot be right"
+        number, reason = ask(primary, LocalIssuer.token_like("ES256"))
+        ended.set()
+        thread.join()
+    assert (number, "try again later" in reason) == (-3, True)
+
+
+def test_a_failure_that_took_long_counts_from_its_end(issuer):
+    now = [0.0]
+    asked = []
+
+    def slow():
+        asked.append(now[0])
+        now[0] += 13
+        raise IssuerError("no answer in time")
+
+    one = Issuer(issuer.url, clock=lambda: now[0])
+    for _ in range(5):
+        with pytest.raises(IssuerError):
+            one._trying("keys", slow)
+    assert asked == [0.0]
 
 
 def test_keys_of_a_file_need_no_issuer(primary, issuer, make, tmp_path):
@@ -271,6 +314,7 @@ def test_a_token_as_data_needs_no_terminal(terminal, issuer, tmp_path):
         ["--oidc-audience", "x"],
         ["--oidc", "https://issuer.example", "--oidc-audience", "x", "--accounts"],
         ["--oidc", "http://issuer.example", "--oidc-audience", "x"],
+        ["--oidc", "https://issuer.example", "--oidc-audience", "x", "--oidc-jwks", "absent.json"],
     ],
 )
 def test_options_that_make_no_sense_are_usage_errors(tmp_path, monkeypatch, capsys, options):
@@ -279,3 +323,4 @@ def test_options_that_make_no_sense_are_usage_errors(tmp_path, monkeypatch, caps
     monkeypatch.chdir(tmp_path)
     assert run(["serve", "primary.db", "--bind", "tcp://127.0.0.1:0", *options]) == 2
     assert capsys.readouterr().err.startswith("error: ")
+    assert not list(tmp_path.iterdir()), "a file keeps its auth mode, and nobody would answer"

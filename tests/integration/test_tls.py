@@ -301,6 +301,39 @@ def test_security_on_a_plain_address_is_a_mistake(world):
             world.device(parameters, address="tcp://127.0.0.1:1")
 
 
+def test_a_pin_is_worth_nothing_beside_a_plain_address(world):
+    with pytest.raises(octodb.ConfigError, match="whoever blocks the others"):
+        world.device(f"&tls_pin={'ab' * 32}", address="tls://127.0.0.1:1,tcp://127.0.0.1:2")
+
+
+def test_a_network_key_without_a_role_is_not_dropped_in_silence(world):
+    with pytest.raises(octodb.ConfigError, match="the URI has no node="):
+        octodb.connect(f"file:{world.folder}/plain.db?network_key={KEY}")
+    assert not (world.folder / "plain.db").exists()
+
+
+def test_the_command_line_takes_the_key_beside_what_the_file_remembers(world):
+    world.primary(f"&network_key={KEY}")
+    assert world.device(f"&network_key={KEY}").wait_ready(15)
+    short = f"file:{world.folder}/device.db?network_key={KEY}"
+    found = {finding.step: finding for finding in octodb.diagnose(short)}
+    assert found["protocol"].ok, found["protocol"]
+
+
+@pytest.mark.parametrize("name", ["MÜLLER-PC", "x" * 70, ""])
+def test_a_host_whose_name_fits_no_certificate_has_one_all_the_same(name):
+    with mock.patch.object(socket, "gethostname", return_value=name):
+        chain, _ = tls.make_certificate(())
+    names = x509.load_pem_x509_certificate(chain).extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert "localhost" in names.get_values_for_type(x509.DNSName)
+
+
+def test_a_certificate_that_cannot_be_read_leaves_no_database(world):
+    with pytest.raises(octodb.ConfigError, match="cannot be read"):
+        world.primary("&tls_cert=absent.pem", name="other")
+    assert not (world.folder / "other.db").exists()
+
+
 def test_a_certificate_with_another_key_is_refused(world):
     certificate, _ = pem_files(world.folder)
     _, key = pem_files(world.folder, "other")

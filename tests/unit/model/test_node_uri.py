@@ -36,7 +36,7 @@ def test_a_plain_database(text):
         "file:/a%20b/ü.db?node=primary&bind=tcp://[fe80::1]:80&auth=none",
         "file:a.db?node=primary&bind=tcp://h:1&auth=user&authorizer=tcp://[::1]:4321",
         "file:x.db?node=secondary&connect=tcp://a:1,tcp://b:2&vfs=unix",
-        "file:x.db?node=secondary&connect=tls://a:1,tcp://b:2&tls_ca=/etc/a%26b/ca.pem",
+        "file:x.db?node=secondary&connect=tls://a:1,tls://b:2&tls_ca=/etc/a%26b/ca.pem",
         f"file:x.db?node=secondary&connect=tls://a:1&tls_pin={'ab' * 32},sha256:{'CD:' * 31}CD",
     ],
 )
