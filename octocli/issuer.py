@@ -27,11 +27,23 @@ def check_issuer(issuer: str, jwks: str | None) -> None:
 
 
 def issuer_of(status: Status) -> dict[str, Any] | None:
-    """``issuer``, and ``client_id`` and ``scope`` where the issuer can be asked; None: the primary wants no token."""
+    """``issuer``, and ``client_id`` and ``scope`` where the issuer can be asked; None: the primary wants no token.
+
+    Raises Failure (exit 4) for an issuer whose address is none: it would be shown.
+    """
     fields = (status.get("auth") or {}).get("fields") or []
     about = fields[0].get("oidc") if len(fields) == 1 and isinstance(fields[0], dict) else None
-    if not isinstance(about, dict) or not isinstance(about.get("issuer"), str):
+    if not isinstance(about, dict):
         return None
+    from octodb.oidc import is_safe_url
+
+    if not is_safe_url(about.get("issuer")):
+        raise Failure(
+            "the primary names an issuer that cannot be trusted",
+            why="its address is not https",
+            fix="ask the administrator",
+            code=Exit.AUTHORIZATION,
+        )
     return about
 
 

@@ -171,7 +171,7 @@ def _fill(values: dict[str, str], fields: list[dict[str, Any]], asker: Asker, *,
         name = str(form_field["name"])
         secret = bool(form_field.get("secret"))
         if secret or name not in values:
-            label = str(form_field.get("label") or name)
+            label = "".join(one for one in str(form_field.get("label") or name) if one.isprintable())
             values[name] = asker.field(label, secret=secret, confirm=secret and confirm)
 
 

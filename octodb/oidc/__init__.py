@@ -6,7 +6,7 @@ into an error.
 
 from octodb.oidc.authorizer import OpenIdConnect
 from octodb.oidc.device_code import DeviceCode, DeviceCodeFlow, FlowEnded
-from octodb.oidc.fetch import IssuerError
+from octodb.oidc.fetch import IssuerError, is_safe_url
 from octodb.oidc.issuer import Issuer
 
-__all__ = ["DeviceCode", "DeviceCodeFlow", "FlowEnded", "Issuer", "IssuerError", "OpenIdConnect"]
+__all__ = ["DeviceCode", "DeviceCodeFlow", "FlowEnded", "Issuer", "IssuerError", "OpenIdConnect", "is_safe_url"]

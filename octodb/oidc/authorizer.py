@@ -157,7 +157,7 @@ class OpenIdConnect:
     def _check_party(self, claims: dict[str, Any]) -> None:
         """A token for several audiences names whom it was made for (OpenID Connect Core 1.0 section 3.1.3.7)."""
         several = isinstance(claims["aud"], list) and len(claims["aud"]) > 1
-        if several and claims.get("azp") not in {self._audience, self._client_id} - {None}:
+        if several and claims.get("azp") not in [one for one in (self._audience, self._client_id) if one]:
             raise _Refusal("the token was made for another client")
 
     def _user_of(self, subject: str) -> Any:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from octodb.oidc.fetch import IssuerError, fetch_json, is_safe_url
+from octodb.oidc.fetch import IssuerError, fetch_json, is_for, is_safe_url
 from octodb.oidc.issuer import Issuer
 
 __all__ = ["DeviceCode", "DeviceCodeFlow", "FlowEnded"]
@@ -70,7 +70,7 @@ class DeviceCodeFlow:
         """Ask for a code. Raises IssuerError where the issuer cannot be reached or offers no such flow."""
         metadata = self._issuer.metadata()
         endpoint, token_endpoint = metadata.get("device_authorization_endpoint"), metadata.get("token_endpoint")
-        if not is_safe_url(endpoint) or not is_safe_url(token_endpoint):
+        if not is_for(endpoint, self._issuer.url) or not is_for(token_endpoint, self._issuer.url):
             raise IssuerError(f"{self.issuer_host} names no https address for the device-code flow")
         self._token_endpoint = str(token_endpoint)
         status, answer = fetch_json(str(endpoint), {"client_id": self._client_id, "scope": self._scope})

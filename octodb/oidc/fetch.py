@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
-from typing import IO, Any, Final
+from typing import IO, Any, Final, Self
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode, urlsplit
 from urllib.request import (
@@ -27,7 +27,7 @@ from urllib.request import (
     build_opener,
 )
 
-__all__ = ["IssuerError", "checked_url", "fetch_json", "host_of", "is_safe_url"]
+__all__ = ["IssuerError", "checked_url", "fetch_json", "host_of", "is_for", "is_safe_url"]
 
 _TIMEOUT_S: Final = 5.0  # of connecting and of each read
 _WHOLE_S_MAX: Final = 8.0  # of all, also of an answer that comes in drips: sign-ins wait for it
@@ -59,6 +59,11 @@ def is_safe_url(url: object) -> bool:
     return parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(host))
 
 
+def is_for(url: object, issuer: str) -> bool:
+    """Whether an issuer may name ``url``: one elsewhere must not send anybody to services of his own machine."""
+    return is_safe_url(url) and (str(url).startswith("https:") or issuer.startswith("http:"))
+
+
 def checked_url(url: object, what: str) -> str:
     """``url``, if it is safe. Raises ValueError."""
     if not is_safe_url(url):
@@ -79,9 +84,13 @@ def fetch_json(url: str, form: dict[str, str] | None = None) -> tuple[int, dict[
     host = host_of(url)
     body = None if form is None else urlencode(form).encode()
     request = Request(url, data=body, headers={"Accept": "application/json", "User-Agent": "octodb"})  # noqa: S310 - checked above
-    deadline = _Deadline()
+    with _Deadline() as deadline:
+        return _exchange(_opener(url, deadline), request, host)
+
+
+def _exchange(opener: OpenerDirector, request: Request, host: str) -> tuple[int, dict[str, Any]]:
     try:
-        with deadline, _opener(url, deadline).open(request, timeout=_TIMEOUT_S) as answer:
+        with opener.open(request, timeout=_TIMEOUT_S) as answer:
             return int(answer.status), _read(answer, host)
     except HTTPError as error:
         with error:
@@ -99,27 +108,38 @@ class _Deadline:
 
     def __init__(self) -> None:
         self._connections: list[HTTPConnection] = []
+        self._sockets: list[socket.socket] = []  # urllib takes them from the connections when the headers are in
         self._timer = threading.Timer(_WHOLE_S_MAX, self._end)
         self._timer.daemon = True
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Self:
         self._timer.start()
+        return self
 
     def __exit__(self, *_: object) -> None:
         self._timer.cancel()
 
     def connection(self, kind: type[HTTPConnection]) -> Callable[..., HTTPConnection]:
         def make(*arguments: Any, **options: Any) -> HTTPConnection:
-            self._connections.append(kind(*arguments, **options))
-            return self._connections[-1]
+            connection = kind(*arguments, **options)
+            connect = connection.connect
+
+            def connect_and_note() -> None:
+                connect()
+                self._sockets.append(connection.sock)
+
+            connection.connect = connect_and_note  # type: ignore[method-assign] # the one place where the socket is seen
+            self._connections.append(connection)
+            return connection
 
         return make
 
     def _end(self) -> None:
-        for connection in self._connections:
-            if connection.sock is not None:
+        connecting = (connection.sock for connection in self._connections)
+        for one in (*self._sockets, *connecting):
+            if one is not None:
                 with contextlib.suppress(OSError):
-                    connection.sock.shutdown(socket.SHUT_RDWR)
+                    one.shutdown(socket.SHUT_RDWR)
 
 
 class _Http(HTTPHandler):

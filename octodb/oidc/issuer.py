@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from jwt import PyJWK
 from jwt.exceptions import PyJWTError
 
-from octodb.oidc.fetch import IssuerError, checked_url, fetch_json, host_of, is_safe_url
+from octodb.oidc.fetch import IssuerError, checked_url, fetch_json, host_of, is_for
 
 __all__ = ["ALGORITHMS", "Issuer"]
 
@@ -107,7 +107,7 @@ class Issuer:
             found = _read_file(self._jwks)
         else:
             url = self._jwks or self.metadata().get("jwks_uri")
-            if not is_safe_url(url):
+            if self._jwks is None and not is_for(url, self.url):
                 raise IssuerError(f"{self.host} names no https address of its keys")
             status, found = fetch_json(str(url))
             if status != 200:

@@ -13,6 +13,8 @@ import jwt
 import pexpect
 import pytest
 
+from octocli.failure import Failure
+from octocli.issuer import issuer_of
 from octodb.oidc import Issuer, IssuerError, OpenIdConnect, fetch
 from octodb.oidc.fetch import is_safe_url
 from tests.integration.conftest import wait_for
@@ -85,6 +87,7 @@ def test_the_form_names_the_issuer_and_what_to_ask_it_for(primary, issuer, make)
         ({"sub": None}, "no claim sub"),
         ({"exp": None}, "no claim exp"),
         ({"aud": [AUDIENCE, "other"], "azp": "other"}, "another client"),
+        ({"aud": [AUDIENCE, "other"], "azp": [AUDIENCE]}, "another client"),
         ({"sub": "x" * 300}, "1 to 255 characters"),
     ],
 )
@@ -140,7 +143,17 @@ def test_an_issuer_that_is_down_refuses_nobody_for_good(primary, issuer, make):
     assert ask(primary, issuer.token())[0] == 2
 
 
-def test_an_issuer_that_drips_is_given_up(primary, make):
+@pytest.mark.parametrize(
+    ("beginning", "drop"),
+    [
+        (b"HTTP/1.1 200 OK\r\n", b"X-Drip: 1\r\n"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{", b" "),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;", b"x"),
+        (b"HTTP/1.1 400 No\r\nTransfer-Encoding: chunked\r\n\r\n5;", b"x"),
+    ],
+    ids=["headers", "body", "chunk", "chunk of an error"],
+)
+def test_an_issuer_that_drips_is_given_up(primary, make, beginning, drop):
     with socket.create_server(("127.0.0.1", 0)) as dripping, mock.patch.object(fetch, "_WHOLE_S_MAX", 0.3):
         make(url=f"http://127.0.0.1:{dripping.getsockname()[1]}")
         ended = threading.Event()
@@ -148,9 +161,9 @@ def test_an_issuer_that_drips_is_given_up(primary, make):
         def drip():
             connection, _ = dripping.accept()
             with connection, contextlib.suppress(OSError):
-                connection.sendall(b"HTTP/1.1 200 OK\r\n")
+                connection.sendall(beginning)
                 while not ended.wait(0.05):
-                    connection.sendall(b"X-Drip: 1\r\n")
+                    connection.sendall(drop)
 
         thread = threading.Thread(target=drip)
         thread.start()
@@ -207,6 +220,25 @@ def test_where_signing_up_is_closed_only_known_subjects_come_in(primary, issuer,
 )
 def test_addresses_that_keys_may_come_from(url, safe):
     assert is_safe_url(url) is safe
+
+
+@pytest.mark.parametrize(
+    ("url", "issuer", "allowed"),
+    [
+        ("https://keys.example/x", "https://issuer.example", True),
+        ("http://127.0.0.1:8080/admin", "https://issuer.example", False),
+        ("http://127.0.0.1:8080/keys", "http://127.0.0.1:8080", True),
+        ("http://keys.example", "http://127.0.0.1:8080", False),
+    ],
+)
+def test_an_issuer_elsewhere_sends_nobody_to_his_own_machine(url, issuer, allowed):
+    assert fetch.is_for(url, issuer) is allowed
+
+
+@pytest.mark.parametrize("issuer", ["https://real.example\x1b[2K", "http://issuer.example", 7, None])
+def test_what_a_primary_calls_an_issuer_is_shown_only_if_it_is_an_address(issuer):
+    with pytest.raises(Failure, match="cannot be trusted"):
+        issuer_of({"auth": {"fields": [{"name": "token", "oidc": {"issuer": issuer}}]}})
 
 
 def test_an_issuer_without_https_is_an_error(make):
