@@ -135,4 +135,4 @@ def _shown(text: object) -> str:
 
 def _number(value: object, otherwise: float) -> float:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if is_number and 0 < value < 1e9 else otherwise  # type: ignore[operator, arg-type]
+    return float(value) if is_number and 0 < value < 1e9 else otherwise  # type: ignore[operator, arg-type] # a number, as is_number says

@@ -47,6 +47,7 @@ class Issuer:
             checked_url(jwks, "the address of the issuer's keys")
         self._clock = clock
         self._metadata: dict[str, Any] | None = None
+        self._metadata_at = 0.0
         self._keys: list[dict[str, Any]] = []
         self._keys_at: float | None = None
         self._failed_at: dict[str, float] = {}
@@ -59,8 +60,13 @@ class Issuer:
 
     def metadata(self) -> dict[str, Any]:
         """What the issuer says of itself. Raises IssuerError."""
-        if self._metadata is None:
-            self._metadata = self._trying("metadata", self._discover)
+        now = self._clock()
+        if self._metadata is None or now - self._metadata_at > _REFRESH_S:
+            try:
+                self._metadata, self._metadata_at = self._trying("metadata", self._discover), now
+            except IssuerError:
+                if self._metadata is None:
+                    raise
         return self._metadata
 
     def key(self, kid: str | None, algorithm: str) -> PyJWK | None:

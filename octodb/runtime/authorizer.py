@@ -100,7 +100,7 @@ class CallbackAuthorizer:
 def _tell_without_secrets(action: str, error: Exception) -> None:
     """Where a function failed. What an exception says may hold a password: parsers quote what they read."""
     frames = "".join(traceback.format_tb(error.__traceback__))
-    print(  # noqa: T201
+    print(  # noqa: T201 - where the errors of all callbacks are told
         f"octodb: error in {action} (its message is left out: it may hold what was sent):\n"
         f"{frames}{type(error).__module__}.{type(error).__qualname__}",
         file=sys.stderr,

@@ -131,6 +131,20 @@ def test_keys_are_rotated(primary, issuer, make, monkeypatch):
     assert sum(path == "/keys" for path, _ in issuer.requests) == fetched
 
 
+def test_what_an_issuer_says_of_itself_is_asked_again(issuer):
+    now = [0.0]
+    one = Issuer(issuer.url, clock=lambda: now[0])
+    assert one.metadata() is one.metadata()
+    issuer.offers_device_flow = False
+    now[0] += 3601
+    assert "device_authorization_endpoint" not in one.metadata()
+    issuer.down = True
+    now[0] += 3601
+    assert one.metadata()["issuer"] == issuer.url, "what is known counts while it is down"
+    asked = [path for path, _ in issuer.requests if "openid" in path]
+    assert len(asked) == 3
+
+
 def test_an_issuer_that_is_down_refuses_nobody_for_good(primary, issuer, make):
     now = [0.0]
     make(clock=lambda: now[0])
